@@ -1,0 +1,162 @@
+"""The composition root: which log, which views, which keys. Nothing else chooses implementations.
+
+`open_service` is the local door's way in; `serve` adds a gateway on top. It never makes a state folder or a log by itself.
+"""
+
+import os
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from pairing import keyring as keys
+from pairing.authority import OPERATOR_SCOPES
+from pairing.commands import Caller
+from pairing.desk import Desk
+from pairing.events import Actor
+from pairing.log.sqlite import SqliteLog
+from pairing.methods import Nobody, Service, Sessions
+from pairing.refusals import PairingError
+from pairing.settings import KEYS, Settings, policy_digest
+from pairing.settings.kinds import plain
+from pairing.tokens import Keyring
+from projections.activity import Activity
+from projections.views import Views
+
+if TYPE_CHECKING:
+    from pairing.settings import Secret
+
+LOG, VIEWS, ACTIVITY = "log.db", "views.db", "activity.db"
+
+
+class NoLog(PairingError):
+    """There is no log in this state folder, and looking for one never makes one."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        super().__init__(f"there is no log in {home}. Start the gateway once to make it: pairing serve")
+
+
+class KeyLost(PairingError):
+    """The log speaks of tokens, but the key they derive from is not here."""
+
+    def __init__(self, home: Path) -> None:
+        super().__init__(
+            f"{home / LOG} holds events, but {home / keys.FILE} is missing. Put the key back from its backup, or accept that every "
+            f"device must collect a new token: pairing serve --new-key"
+        )
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A service and what it is made of."""
+
+    service: Service
+    log: SqliteLog
+    views: Views
+    activity: Activity
+
+
+def version() -> str:
+    """Return the version of the installed distribution."""
+    return metadata.version("pairing-gateway")
+
+
+def clock() -> int:
+    """Return the time in ms since the epoch."""
+    return time.time_ns() // 1_000_000
+
+
+def shared_secret(settings: Settings) -> "Secret | None":
+    """Return the gateway's own secret in its mode, None in mode `none`."""
+    auth = settings.gateway.auth
+    return {"token": auth.token, "password": auth.password, "none": None}[auth.mode]
+
+
+def secret_tag(settings: Settings, keyring: Keyring) -> str:
+    """Return the keyed tag of the present shared secret, by which tokens that rest on an older one are known (T6)."""
+    secret = shared_secret(settings)
+    return keyring.current.tag("shared-secret", settings.gateway.auth.mode, secret.reveal() if secret else None)
+
+
+def admitting(settings: Settings) -> dict[str, str]:
+    """Return the settings that decide who gets in, as JSON texts by dotted name; none of them is a secret."""
+    return {name: _json(settings, name) for name, key in KEYS.items() if key.setting.admits}
+
+
+def shown(settings: Settings) -> dict[str, object]:
+    """Return the settings that may be shown; a secret appears as its fingerprint alone."""
+    found: dict[str, object] = {}
+    for name, key in KEYS.items():
+        value = settings.value(name)
+        found[name] = value and {"fingerprint": value.fingerprint()} if key.secret else plain(value)
+    return found
+
+
+def _json(settings: Settings, name: str) -> str:
+    return msgspec.json.encode(plain(settings.value(name))).decode()
+
+
+def local_caller() -> Caller:
+    """Return who works on the log directly: the owner of the state folder, by uid, with every operator scope."""
+    return Caller(actor=Actor("local", str(os.getuid())), scopes=OPERATOR_SCOPES, method="local", origin="local")
+
+
+@asynccontextmanager
+async def open_service(settings: Settings) -> AsyncIterator[Service]:
+    """Open the service of a state folder for the local door. Raises `NoLog`, `KeyLost`, `KeyUnusable`, `LogError`."""
+    if not (settings.home / LOG).exists():
+        raise NoLog(settings.home)
+    async with open_all(settings) as opened:
+        yield opened.service
+
+
+@asynccontextmanager
+async def open_all(
+    settings: Settings,
+    *,
+    sessions: Sessions | None = None,
+    new_key: bool = False,
+    env: Mapping[str, str] = os.environ,
+) -> AsyncIterator[Opened]:
+    """Open log, keys, views and activity of a state folder, and close them in order."""
+    home = settings.home
+    log = await SqliteLog.open(home / LOG)
+    try:
+        keyring = keys.load(home, env.get(keys.ENV))
+        if keyring is None:
+            if (await log.head()).position and not new_key:
+                raise KeyLost(home)
+            keyring = keys.create(home)
+        activity = await Activity.open(home / ACTIVITY)
+        try:
+            views = await Views.open(log, home / VIEWS, activity)
+            try:
+                yield Opened(_service(settings, log, views, keyring, sessions), log, views, activity)
+            finally:
+                await views.close()
+        finally:
+            await activity.close()
+    finally:
+        await log.close()
+
+
+def _service(settings: Settings, log: SqliteLog, views: Views, keyring: Keyring, sessions: Sessions | None) -> Service:
+    desk = Desk(log, version=version())
+    desk.policy = policy_digest(settings)
+    return Service(
+        desk=desk,
+        views=views,
+        keyring=keyring,
+        clock=clock,
+        version=version(),
+        under=secret_tag(settings, keyring),
+        sessions=sessions or Nobody(),
+        started_at=clock(),
+        config=shown(settings),
+    )

@@ -1,0 +1,208 @@
+"""`pairing serve`: make the state folder if there is none, open the log, listen, and end in order.
+
+Nothing starts half: settings, keys and port are found good before the first event is written.
+"""
+
+import os
+import signal
+import ssl
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from pairing.gateway.server import Gateway
+    from pairing.settings import Settings
+
+    from .compose import Opened
+
+
+@click.command("serve")
+@click.option("--home", type=click.Path(path_type=Path, file_okay=False), help="State folder (PAIRING_HOME, ~/.pairing).")
+@click.option("--port", type=int, help="TCP port (18789).")
+@click.option("--bind", help="loopback, lan, or an IP address.")
+@click.option("--auth", type=click.Choice(["token", "password", "none"]), help="Which shared secret admits.")
+@click.option("--tls-cert", type=click.Path(path_type=Path), help="PEM file with the certificate chain.")
+@click.option("--tls-key", type=click.Path(path_type=Path), help="PEM file with the private key.")
+@click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]))
+@click.option("--log-format", type=click.Choice(["auto", "console", "json"]))
+@click.option("--new-key", is_flag=True, help="Make a new gateway key where the old one is lost; every token is void then.")
+def serve(
+    home: Path | None,
+    port: int | None,
+    bind: str | None,
+    auth: str | None,
+    tls_cert: Path | None,
+    tls_key: Path | None,
+    log_level: str | None,
+    log_format: str | None,
+    new_key: bool,
+) -> None:
+    """Run the gateway until SIGTERM or Ctrl-C.
+
+    Without any configuration it makes its state folder, a gateway key and a shared token, and listens on 127.0.0.1:18789.
+    """
+    flags: dict[str, object] = {
+        "gateway.port": port,
+        "gateway.bind": bind,
+        "gateway.auth.mode": auth,
+        "gateway.tls.cert": tls_cert and str(tls_cert),
+        "gateway.tls.key": tls_key and str(tls_key),
+        "log.level": log_level,
+        "log.format": log_format,
+    }
+    from pairing.refusals import Exit, PairingError
+    from pairing.settings import default_home, ensure_home, load
+
+    from . import logs
+
+    try:
+        folder = home or default_home(os.environ)
+        # The file is judged before anything is made, so that a mistake in it leaves nothing behind.
+        load(folder, env=os.environ, flags=flags)
+        ensure_home(folder)
+        settings = load(folder, env=os.environ, flags=flags, serving=True)
+        logs.configure(settings.log.level, settings.log.format)
+        ended = _run(settings, new_key=new_key)
+    except PairingError as error:
+        click.echo(f"pairing: {error}", err=True)
+        sys.exit(Exit.USAGE if type(error).__name__ == "SettingsError" else Exit.BROKEN)
+    except OSError as error:
+        click.echo(f"pairing: {_unbound(error, port or settings.gateway.port, settings.gateway.host)}", err=True)
+        sys.exit(Exit.FAILED)
+    sys.exit(ended)
+
+
+def _run(settings: "Settings", *, new_key: bool) -> int:
+    import anyio
+
+    try:
+        import uvloop  # noqa: F401
+
+        options = {"use_uvloop": True}
+    except ImportError:
+        options = {}
+    try:
+        anyio.run(_serve, settings, new_key, backend_options=options)
+    except BaseExceptionGroup as group:
+        raise _first(group) from None
+    return 0
+
+
+def _first(error: BaseException) -> BaseException:
+    """Return the one error behind nested task groups, so that it is told as itself."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+async def _serve(settings: "Settings", new_key: bool) -> None:
+    import anyio
+    import structlog
+
+    from pairing.gateway.limits import RateLimiter
+    from pairing.gateway.server import Gateway, House
+    from pairing.gateway.session import Registry
+
+    from .compose import open_all
+
+    registry = Registry()
+    log = structlog.get_logger("pairing.serve")
+    async with open_all(settings, sessions=registry, new_key=new_key) as opened:
+        for warning in settings.warnings:
+            log.warning("setting", says=warning)
+        house = House(
+            service=opened.service,
+            registry=registry,
+            events=opened.log,
+            rules=settings.gateway,
+            activity=opened.activity,
+            limiter=RateLimiter(settings.gateway.auth.rate_limit),
+            describe=lambda: {"stateDir": str(settings.home), "configPath": str(settings.home / "config.toml")},
+        )
+        gateway = Gateway(house)
+        # Closing views and log afterwards must not be cut short, so the signals end the gateway alone.
+        async with anyio.create_task_group() as tasks:
+            addresses = await tasks.start(_listening, gateway, _tls(settings))
+            instance = await _started(opened, settings, f"{addresses[0][0]}:{addresses[0][1]}")
+            _say_hello(settings, addresses[0])
+            with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+                async for number in signals:
+                    log.info("stopping", signal=signal.Signals(number).name)
+                    break
+            gateway.farewell()
+            tasks.cancel_scope.cancel()
+        await _stopped(opened, instance)
+        log.info("stopped")
+
+
+async def _listening(gateway: "Gateway", context: ssl.SSLContext | None, *, task_status: Any) -> None:
+    await gateway.run(ssl=context, task_status=task_status)
+
+
+def _tls(settings: "Settings") -> ssl.SSLContext | None:
+    tls = settings.gateway.tls
+    if tls.cert is None or tls.key is None:
+        return None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(tls.cert, tls.key)
+    return context
+
+
+async def _started(opened: "Opened", settings: "Settings", listen: str) -> str:
+    """Record that this process serves, and under which policy."""
+    from pairing import ids
+    from pairing.commands import Start
+    from pairing.settings import policy_digest
+
+    from .compose import admitting, clock, local_caller
+
+    service, now = opened.service, clock()
+    instance = ids.uuid7(now)
+    await service.desk.handle_house(
+        Start(
+            id=ids.uuid7(now),
+            now=now,
+            by=local_caller(),
+            instance=instance,
+            version=service.version,
+            listen=listen,
+            key=service.keyring.current.id,
+            ruling=policy_digest(settings),
+            secret=service.under,
+            settings=admitting(settings),
+        )
+    )
+    return instance
+
+
+async def _stopped(opened: "Opened", instance: str) -> None:
+    from pairing import ids
+    from pairing.commands import Stop
+
+    from .compose import clock, local_caller
+
+    now = clock()
+    await opened.service.desk.handle_house(Stop(id=ids.uuid7(now), now=now, by=local_caller(), instance=instance))
+
+
+def _say_hello(settings: "Settings", address: tuple[str, int]) -> None:
+    scheme = "wss" if settings.gateway.tls.cert else "ws"
+    host = f"[{address[0]}]" if ":" in address[0] else address[0]
+    click.echo(f"pairing gateway listening on {scheme}://{host}:{address[1]}")
+    click.echo(f"state in {settings.home} (auth: {settings.gateway.auth.mode})")
+    click.echo("try next: pairing devices list")
+    sys.stdout.flush()
+
+
+def _unbound(error: OSError, port: int, host: str) -> str:
+    import errno
+
+    from .occupant import occupant
+
+    if error.errno != errno.EADDRINUSE:
+        return f"cannot listen on {host}:{port}: {error.strerror or error}"
+    holder = occupant(port) or "another program"
+    return f"port {port} is taken by {holder}. Stop it, or choose another port: pairing serve --port {port + 1}"

@@ -1,0 +1,7 @@
+"""Event-sourced device pairing.
+
+Read in this order, each module importing only from those before it:
+`events`, `commands`, `refusals` (the three vocabularies); `authority` (who may do what to whom);
+`device`, `policy`, `decide`, `verdict` (the pure heart); `identity`, `tokens` (keys); `log` (the one truth);
+`desk` (where decisions meet the log); `listing`, `methods`, `settings`; then `gateway` and `client`.
+"""

@@ -1,0 +1,394 @@
+"""Decisions: `decide(state, command)` gives the events that follow, or raises `Refused`, and nothing else.
+
+Pure: time, ids and callers come with the command. `()` means that nothing had to happen. Every question of authority goes to
+`authority.may`; this file only says which question it is.
+"""
+
+from typing import assert_never
+
+from . import authority
+from .authority import OPERATOR, Ruling, Target, Verb, belongs, covers, normalise, of_role, tidy
+from .commands import Approve, DeviceBound, DeviceCommand, Expire, Knock, Reject, Remove, Rename, Revoke, Rotate, Silence
+from .device import Closed, Device, Grant, Pending, Token, covered_by, digest, evolve, shortfalls
+from .events import (
+    DeviceDescribed,
+    DeviceEvent,
+    DevicePaired,
+    DeviceRemoved,
+    DeviceRenamed,
+    DeviceUpgraded,
+    Means,
+    Need,
+    RequestApproved,
+    RequestExpired,
+    RequestOpened,
+    RequestRefreshed,
+    RequestRejected,
+    RequestSuperseded,
+    RequestWithdrawn,
+    TokenIssued,
+    TokenRevoked,
+    TokenRotated,
+    TokenWidened,
+)
+from .refusals import Reason, Refused
+
+Events = tuple[DeviceEvent, ...]
+
+
+def decide(state: Device, command: DeviceCommand) -> Events:
+    """Return what follows from a command in a state. Raises `Refused`."""
+    if state.newer is not None:
+        raise Refused(Reason.NEWER_WRITER, details={"kind": state.newer})
+    match command:
+        case Knock():
+            return _knock(state, command)
+        case Approve():
+            return _approve(state, command)
+        case Reject():
+            return _reject(state, command)
+        case Expire():
+            return _expire(state, command)
+        case Remove():
+            return _remove(state, command)
+        case Rename():
+            return _rename(state, command)
+        case Rotate():
+            return _rotate(state, command)
+        case Revoke():
+            return _revoke(state, command)
+        case _:
+            assert_never(command)
+
+
+def fold(state: Device, events: Events) -> Device:
+    """Return the state after some events."""
+    for event in events:
+        state = evolve(state, event)
+    return state
+
+
+# --- a device knocks -----------------------------------------------------------------------------------------------
+
+
+def _knock(state: Device, c: Knock) -> Events:
+    needs = shortfalls(state.grant, c.wanted)
+    if not needs:
+        return _settle(state, c)
+    quiet = _quiet(needs, c)
+    asked = _ask(state, c, needs, quiet)
+    after = fold(state, asked)
+    pending = after.pending
+    if pending is not None and quiet and pending.silent and c.silence and _approvable(state.grant, pending, c, c.silence):
+        return (*asked, *_grant(after, pending, c, c.silence.means))
+    if c.full and pending is not None and state.pending is None:
+        raise Refused(Reason.TOO_MANY_PENDING)
+    return asked
+
+
+def _quiet(needs: tuple[Need, ...], c: Knock) -> bool:
+    """Silence is for the needs that the policy names, and up to its ceiling; the rest is a person's to decide (A19, N7)."""
+    if c.silence is None or not set(needs) <= set(c.silence.needs):
+        return False
+    return authority.missing(OPERATOR, c.silence.ceiling, of_role(c.wanted.scopes, OPERATOR)) is None
+
+
+def blocking(needs: tuple[Need, ...], silence: Silence | None) -> Need:
+    """Return the need that a person must answer: the first that silence does not cover, or the first of all."""
+    return next((need for need in needs if silence is None or need not in silence.needs), needs[0])
+
+
+def _approvable(grant: Grant | None, pending: Pending, c: Knock, silence: Silence) -> bool:
+    """What a dead token would come back with is granted anew, so the ceiling holds for it too (N7)."""
+    if _misfit(pending) is not None:
+        return False
+    live = grant is not None and grant.live(OPERATOR, c.wanted.under) is not None
+    if live or OPERATOR not in pending.roles:
+        return covers(OPERATOR, silence.ceiling, of_role(pending.scopes, OPERATOR))
+    return covers(OPERATOR, silence.ceiling, _next_scopes(grant, pending, OPERATOR, c.wanted.under))
+
+
+def _misfit(pending: Pending) -> str | None:
+    """Return the first scope that belongs to none of the requested roles (A13)."""
+    return next((s for s in normalise(pending.scopes) if not any(belongs(s, role) for role in pending.roles)), None)
+
+
+def _ask(state: Device, c: Knock, needs: tuple[Need, ...], quiet: bool) -> Events:
+    old = state.pending
+    if old is None:
+        return (_open(state, c, needs, quiet, None),)
+    if old.expired(c.now):
+        return (RequestExpired(at=c.now, request=old.request), _open(state, c, needs, quiet, None))
+    if covered_by(old, c.wanted):
+        return _refresh(old, c, quiet)
+    return (RequestSuperseded(at=c.now, request=old.request, by=c.request), _open(state, c, needs, quiet, old))
+
+
+def _open(state: Device, c: Knock, needs: tuple[Need, ...], quiet: bool, old: Pending | None) -> RequestOpened:
+    wanted = c.wanted
+    roles = tidy((*(old.roles if old else ()), wanted.role))
+    scopes = tidy((*(old.scopes if old else ()), *wanted.scopes))
+    return RequestOpened(
+        at=c.now,
+        request=c.request,
+        device=c.device,
+        key=wanted.key,
+        need=blocking(needs, c.silence),
+        role=wanted.role,
+        roles=roles,
+        scopes=scopes,
+        platform=wanted.platform,
+        family=wanted.family,
+        client_id=c.client_id,
+        client_mode=c.client_mode,
+        silent=quiet and (old is None or old.silent),
+        repair=state.grant is not None,
+        replaces=old.request if old else None,
+        expires_at=c.now + c.ttl,
+        seen=c.seen,
+        named=c.named,
+        digest=digest(request=c.request, key=wanted.key, roles=roles, scopes=scopes, seen=c.seen),
+    )
+
+
+def _refresh(old: Pending, c: Knock, quiet: bool) -> Events:
+    """A retry keeps the request's id and place, and its life counts anew.
+
+    It is an event only when a reviewer would see something else, or when a quarter of the advertised life has gone: so the
+    enforced expiry is always the advertised one (R4, R12), and a device that hammers does not flood the log.
+    """
+    fresh = RequestRefreshed(
+        at=c.now,
+        request=old.request,
+        platform=c.wanted.platform or old.platform,
+        family=c.wanted.family or old.family,
+        client_id=c.client_id or old.client_id,
+        client_mode=c.client_mode or old.client_mode,
+        silent=quiet and old.silent,
+        expires_at=c.now + c.ttl,
+        seen=c.seen,
+        named=c.named,
+        digest=digest(request=old.request, key=old.key, roles=old.roles, scopes=old.scopes, seen=c.seen),
+    )
+    before = (old.platform, old.family, old.client_id, old.client_mode, old.silent, old.seen)
+    after = (fresh.platform, fresh.family, fresh.client_id, fresh.client_mode, fresh.silent, fresh.seen)
+    worn = (old.expires_at - c.now) * 4 <= c.ttl * 3
+    return (fresh,) if worn or before != after else ()
+
+
+def _settle(state: Device, c: Knock) -> Events:
+    """The device may in: note what it is called now, and let its token cover what it asks within the baseline."""
+    grant = state.grant
+    if grant is None:
+        return ()
+    described = (grant.client_id, grant.client_mode, grant.named) != (c.client_id, c.client_mode, c.named)
+    news: list[DeviceEvent] = []
+    if described:
+        news.append(DeviceDescribed(at=c.now, client_id=c.client_id, client_mode=c.client_mode, named=c.named))
+    token = grant.live(c.wanted.role, c.wanted.under)
+    if token is not None and not covers(c.wanted.role, token.scopes, c.wanted.scopes):
+        news.extend(_token(token, c.wanted.role, c.wanted.scopes, c, under=token.under, live=True))
+    return tuple(news)
+
+
+# --- an operator answers -------------------------------------------------------------------------------------------
+
+
+def _approve(state: Device, c: Approve) -> Events:
+    pending = _answerable(state, c, "approve", Reason.APPROVAL_DENIED, "approved")
+    if pending is None:
+        return ()
+    if c.seen is not None and c.seen != pending.digest:
+        raise Refused(Reason.REQUEST_CHANGED, request=pending.request, details={"seen": c.seen, "now": pending.digest})
+    if scope := _misfit(pending):
+        raise Refused(Reason.INVALID_SCOPE, scope=scope)
+    access = tuple((role, _next_scopes(state.grant, pending, role, c.under)) for role in pending.roles)
+    _permit("approve", c, access, Reason.APPROVAL_DENIED)
+    return _grant(state, pending, c, "owner")
+
+
+def _grant(state: Device, pending: Pending, c: Approve | Knock, means: Means) -> Events:
+    """The one way in which access comes to be, for a person's approval and a silent one alike (A2, T7)."""
+    old = state.grant
+    roles = tidy((*(old.roles if old else ()), *pending.roles))
+    scopes = tidy((*(old.scopes if old else ()), *pending.scopes))
+    under = c.wanted.under if isinstance(c, Knock) else c.under
+    approved = RequestApproved(
+        at=c.now, request=pending.request, digest=pending.digest, means=means, roles=pending.roles, scopes=pending.scopes
+    )
+    paired = _paired(c, pending, means) if old is None else _upgraded(c, pending, means, roles, scopes)
+    news: list[DeviceEvent] = [approved, paired]
+    for role in pending.roles:
+        live = old.live(role, under) if old else None
+        secret = None if means == "owner" else live.under if live else under
+        token = old.token(role) if old else None
+        news.extend(_token(token, role, _next_scopes(old, pending, role, under), c, under=secret, live=live is not None))
+    return tuple(news)
+
+
+def _paired(c: Approve | Knock, pending: Pending, means: Means) -> DevicePaired:
+    return DevicePaired(
+        at=c.now,
+        device=c.device,
+        key=pending.key,
+        request=pending.request,
+        means=means,
+        role=pending.role,
+        roles=pending.roles,
+        scopes=pending.scopes,
+        platform=pending.platform,
+        family=pending.family,
+        client_id=pending.client_id,
+        client_mode=pending.client_mode,
+        named=pending.named,
+    )
+
+
+def _upgraded(
+    c: Approve | Knock, pending: Pending, means: Means, roles: tuple[str, ...], scopes: tuple[str, ...]
+) -> DeviceUpgraded:
+    return DeviceUpgraded(
+        at=c.now,
+        request=pending.request,
+        means=means,
+        role=pending.role,
+        roles=roles,
+        scopes=scopes,
+        platform=pending.platform,
+        family=pending.family,
+        client_id=pending.client_id,
+        client_mode=pending.client_mode,
+        named=pending.named,
+    )
+
+
+def _next_scopes(grant: Grant | None, pending: Pending, role: str, under: str | None) -> tuple[str, ...]:
+    """Return what a role's token will hold: a live token keeps what it has and gains what was asked (A10, A12).
+
+    A dead token, one that an older shared secret alone vouched for included (T6), comes back with what was asked alone; where
+    nothing was asked with what it had, and a role that never had one with what the baseline has.
+    """
+    asked = normalise(of_role(pending.scopes, role))
+    if grant is None:
+        return asked
+    old = grant.token(role)
+    if old is None:
+        return asked or normalise(of_role(grant.scopes, role))
+    if grant.live(role, under):
+        return normalise((*old.scopes, *asked))
+    return asked or normalise(scope for scope in of_role(old.scopes, role) if covers(role, grant.scopes, (scope,)))
+
+
+def _token(
+    old: Token | None, role: str, scopes: tuple[str, ...], c: Approve | Knock | Rotate, *, under: str | None, live: bool
+) -> Events:
+    """The one constructor of tokens: the first generation, the next one, or the same one covering more (T2, T7)."""
+    issue = f"{c.issue}.{role}"
+    if old is None:
+        return (TokenIssued(at=c.now, role=role, scopes=normalise(scopes), issue=issue, key=c.key, under=under),)
+    if not live:
+        rotated = TokenRotated(
+            at=c.now, role=role, scopes=normalise(scopes), retires=old.issue, issue=issue, key=c.key, under=under
+        )
+        return (rotated,)
+    wide = normalise((*old.scopes, *scopes))
+    if wide == old.scopes and under == old.under:
+        return ()
+    return (TokenWidened(at=c.now, role=role, issue=old.issue, scopes=wide, under=under),)
+
+
+def _reject(state: Device, c: Reject) -> Events:
+    pending = _answerable(state, c, "reject", Reason.REJECTION_DENIED, "rejected")
+    if pending is None:
+        return ()
+    return (RequestRejected(at=c.now, request=pending.request, digest=pending.digest),)
+
+
+def _answerable(state: Device, c: Approve | Reject, verb: Verb, denied: Reason, same: str) -> Pending | None:
+    """Return the open request, or None where the same answer was given before: the second caller learns of the first (R6)."""
+    _permit(verb, c, (), denied)
+    pending = state.pending
+    if pending is not None and pending.request == c.request and not pending.expired(c.now):
+        return pending
+    ended = state.ended(c.request)
+    if ended is not None and (ended.ending == same or (same == "rejected" and ended.ending == "withdrawn")):
+        return None
+    if pending is not None and pending.request == c.request:
+        ended = Closed(c.request, "expired", pending.expires_at)
+    raise unknown_request(ended)
+
+
+def unknown_request(ended: Closed | None) -> Refused:
+    """Build the refusal for a request that cannot be answered any more: the wire's words, and what became of it."""
+    if ended is None:
+        return Refused(Reason.UNKNOWN_REQUEST, fate="See what is open: pairing devices list")
+    details = {"outcome": ended.ending, "at": ended.at, **({"supersededBy": ended.by} if ended.by else {})}
+    fate = f"It was {ended.ending}" + (f" by {ended.by}" if ended.by else "") + ". See what is open: pairing devices list"
+    return Refused(Reason.UNKNOWN_REQUEST, fate=fate, details=details)
+
+
+def _expire(state: Device, c: Expire) -> Events:
+    pending = state.pending
+    if pending is None or pending.request != c.request or not pending.expired(c.now):
+        return ()
+    return (RequestExpired(at=c.now, request=pending.request),)
+
+
+def _remove(state: Device, c: Remove) -> Events:
+    _permit("read", c, (), Reason.REMOVAL_DENIED)
+    grant = state.grant
+    if grant is None:
+        raise Refused(Reason.UNKNOWN_DEVICE)
+    access = tuple((role, _held(grant, role)) for role in grant.roles)
+    _permit("remove", c, access, Reason.REMOVAL_DENIED)
+    removed = DeviceRemoved(at=c.now, roles=grant.roles, issues=tuple(token.issue for token in grant.tokens))
+    if state.pending is None:
+        return (removed,)
+    return (RequestWithdrawn(at=c.now, request=state.pending.request), removed)
+
+
+def _held(grant: Grant, role: str) -> tuple[str, ...]:
+    token = grant.token(role)
+    return tidy((*of_role(grant.scopes, role), *(token.scopes if token else ())))
+
+
+def _rename(state: Device, c: Rename) -> Events:
+    _permit("rename", c, (), Reason.RENAME_DENIED)
+    if state.grant is None:
+        raise Refused(Reason.UNKNOWN_DEVICE)
+    return () if state.labelled == c.labelled else (DeviceRenamed(at=c.now, labelled=c.labelled),)
+
+
+def _rotate(state: Device, c: Rotate) -> Events:
+    grant = state.grant
+    if grant is None or c.role not in grant.roles:
+        raise Refused(Reason.ROTATION_DENIED)
+    old = grant.token(c.role)
+    kept = old.scopes if old else of_role(grant.scopes, c.role)
+    scopes = normalise(kept if c.scopes is None else c.scopes)
+    if not covers(c.role, grant.scopes, scopes):
+        raise Refused(Reason.ROTATION_DENIED)
+    ends = old.scopes if old and old.revoked_at is None else ()
+    _permit("rotate", c, ((c.role, (*scopes, *ends)),), Reason.ROTATION_DENIED)
+    return _token(old, c.role, scopes, c, under=old.under if old else None, live=False)
+
+
+def _revoke(state: Device, c: Revoke) -> Events:
+    token = state.token(c.role)
+    if token is None:
+        raise Refused(Reason.REVOCATION_DENIED)
+    _permit("revoke", c, ((c.role, token.scopes),), Reason.REVOCATION_DENIED)
+    return (TokenRevoked(at=c.now, role=c.role, issue=token.issue),)
+
+
+def _permit(verb: Verb, c: DeviceBound, access: tuple[tuple[str, tuple[str, ...]], ...], denied: Reason) -> None:
+    ruling = authority.may(verb, c.by, Target(c.device, access))
+    if not ruling.allowed:
+        raise _denial(ruling, denied)
+
+
+def _denial(ruling: Ruling, denied: Reason) -> Refused:
+    """An approval names the scope that is missing; the other verbs say no more than no (protocol §6.4, §6.6)."""
+    if denied is Reason.APPROVAL_DENIED and ruling.rule in {"scope", "no-pairing"}:
+        return Refused(Reason.MISSING_SCOPE, scope=ruling.scope)
+    return Refused(denied, rule=ruling.rule)

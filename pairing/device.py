@@ -1,0 +1,389 @@
+"""The state of one device: its grant, its tokens, its open request; `evolve` folds the events of its stream.
+
+Pure and total: evolve never refuses, decisions are in `decide`. Names and addresses are not here: no decision depends on them.
+"""
+
+import hashlib
+from typing import Literal, TypeAlias, assert_never
+
+import msgspec
+from msgspec import Struct
+from msgspec.structs import replace
+
+from .authority import belongs, covers, normalise
+from .commands import Standing, Wanted
+from .events import (
+    DeviceDescribed,
+    DeviceEvent,
+    DevicePaired,
+    DeviceRemoved,
+    DeviceRenamed,
+    DeviceUpgraded,
+    Means,
+    Need,
+    RequestApproved,
+    RequestExpired,
+    RequestOpened,
+    RequestRefreshed,
+    RequestRejected,
+    RequestSuperseded,
+    RequestWithdrawn,
+    TokenIssued,
+    TokenRevoked,
+    TokenRotated,
+    TokenWidened,
+    Unknown,
+)
+
+# What a state remembers of the past is bounded; the log remembers all of it.
+REMEMBERED = 32
+
+Ending: TypeAlias = Literal["approved", "rejected", "expired", "superseded", "withdrawn"]
+
+
+class Token(Struct, frozen=True, gc=False):
+    """The token of one role, by the name of its generation; its value is derived, never held. Times in ms."""
+
+    role: str
+    scopes: tuple[str, ...]
+    issue: str
+    key: str
+    created_at: int
+    rotated_at: int | None = None
+    revoked_at: int | None = None
+    under: str | None = None
+
+    @property
+    def issued_at(self) -> int:
+        """When the present generation began, in ms."""
+        return self.rotated_at or self.created_at
+
+
+class Retired(Struct, frozen=True, gc=False):
+    """A generation that is no more: rotated away, revoked, or ended with its device."""
+
+    role: str
+    issue: str
+    key: str
+    at: int
+    how: Literal["rotated", "revoked", "removed"]
+
+
+class Grant(Struct, frozen=True):
+    """What was approved. `scopes` is the baseline as asked; `tokens` is sorted by role."""
+
+    key: str
+    means: Means
+    role: str
+    roles: tuple[str, ...]
+    scopes: tuple[str, ...]
+    platform: str | None
+    family: str | None
+    client_id: str | None
+    client_mode: str | None
+    named: str
+    created_at: int
+    approved_at: int
+    tokens: tuple[Token, ...] = ()
+
+    def token(self, role: str) -> Token | None:
+        """Return the token of a role, revoked or not."""
+        return next((token for token in self.tokens if token.role == role), None)
+
+    def live(self, role: str, under: str | None) -> Token | None:
+        """Return the token of a role if it can be used at all: it is sound, and its role is approved (A16, A18, T6)."""
+        return self.sound(role, under) if role in self.roles else None
+
+    def sound(self, role: str, under: str | None) -> Token | None:
+        """Return the token of a role if nothing is wrong with the token itself, whether or not its role is approved.
+
+        It must not be revoked, must lie within the approved baseline, and must not rest on an older shared secret alone.
+        """
+        token = self.token(role)
+        if token is None or token.revoked_at is not None:
+            return None
+        if token.under is not None and token.under != under:
+            return None
+        return token if covers(role, self.scopes, token.scopes) else None
+
+
+class Pending(Struct, frozen=True):
+    """An open request."""
+
+    request: str
+    key: str
+    need: Need
+    role: str
+    roles: tuple[str, ...]
+    scopes: tuple[str, ...]
+    platform: str | None
+    family: str | None
+    client_id: str | None
+    client_mode: str | None
+    silent: bool
+    opened_at: int
+    expires_at: int
+    seen: str
+    named: str
+    digest: str
+
+    def expired(self, now: int) -> bool:
+        """Say whether nobody may answer it any more."""
+        return now > self.expires_at
+
+
+class Closed(Struct, frozen=True, gc=False):
+    """A request that has ended, and how; `by` is the id that superseded it."""
+
+    request: str
+    ending: Ending
+    at: int
+    by: str | None = None
+
+
+class Device(Struct, frozen=True):
+    """One device's stream, folded. `newer` is set once an event of an unknown kind was met: no decision may follow it."""
+
+    grant: Grant | None = None
+    pending: Pending | None = None
+    retired: tuple[Retired, ...] = ()
+    closed: tuple[Closed, ...] = ()
+    labelled: str | None = None
+    newer: str | None = None
+
+    def token(self, role: str) -> Token | None:
+        """Return the token of a role, revoked or not."""
+        return self.grant.token(role) if self.grant else None
+
+    def ended(self, request: str) -> Closed | None:
+        """Return how a request ended, where this state still remembers it."""
+        return next((closed for closed in reversed(self.closed) if closed.request == request), None)
+
+
+INITIAL = Device()
+
+
+def digest(*, request: str, key: str, roles: tuple[str, ...], scopes: tuple[str, ...], seen: str) -> str:
+    """Return what stands for a request as a reviewer saw it: 32 hex characters of SHA-256 over all of it."""
+    canonical = msgspec.json.encode(("pairing request v1", request, key, roles, scopes, seen))
+    return hashlib.sha256(canonical).hexdigest()[:32]
+
+
+_ALIASES = {"darwin": "macos", "win32": "windows"}
+
+
+def fold_case(text: str | None) -> str:
+    """Trim, then map A-Z alone to a-z, as signatures do (protocol §3.2); absent gives the empty string."""
+    return (text or "").strip().translate(_ASCII_LOWER)
+
+
+_ASCII_LOWER = {upper: upper + 32 for upper in range(ord("A"), ord("Z") + 1)}
+
+
+def same_platform(one: str | None, other: str | None) -> bool:
+    """Compare platform names as people mean them: `darwin` is `macos`, `win32` is `windows`."""
+    a, b = fold_case(one), fold_case(other)
+    return _ALIASES.get(a, a) == _ALIASES.get(b, b)
+
+
+def shortfalls(grant: Grant | None, wanted: Wanted) -> tuple[Need, ...]:
+    """Return what stands between a proven device and what it wants, in the order of protocol §5.1; nothing where it may in."""
+    if grant is None or grant.key != wanted.key:
+        return ("not-paired",)
+    needs: list[Need] = []
+    if _changed(grant, wanted):
+        needs.append("metadata-upgrade")
+    if grant.live(wanted.role, wanted.under) is None:
+        needs.append("role-upgrade")
+    if wanted.scopes and not covers(wanted.role, grant.scopes, wanted.scopes):
+        needs.append("scope-upgrade")
+    return tuple(needs)
+
+
+def _changed(grant: Grant, wanted: Wanted) -> bool:
+    """A stored value that differs or is now missing counts; one that was never stored does not (N5)."""
+    platform = bool(fold_case(grant.platform)) and not same_platform(grant.platform, wanted.platform)
+    family = bool(fold_case(grant.family)) and fold_case(grant.family) != fold_case(wanted.family)
+    return platform or family
+
+
+def evolve(state: Device, event: DeviceEvent | Unknown) -> Device:
+    """Fold one event. Total: an event that does not fit leaves what it does not concern as it was."""
+    match event:
+        case RequestOpened():
+            return replace(state, pending=_opened(event))
+        case RequestRefreshed():
+            return replace(state, pending=_refreshed(state.pending, event))
+        case RequestSuperseded():
+            return _close(state, event.request, "superseded", event.at, event.by)
+        case RequestApproved():
+            return _close(state, event.request, "approved", event.at)
+        case RequestRejected():
+            return _close(state, event.request, "rejected", event.at)
+        case RequestExpired():
+            return _close(state, event.request, "expired", event.at)
+        case RequestWithdrawn():
+            return _close(state, event.request, "withdrawn", event.at)
+        case DevicePaired():
+            return replace(state, grant=_paired(event))
+        case DeviceUpgraded():
+            return replace(state, grant=_upgraded(state.grant, event))
+        case DeviceDescribed():
+            return replace(state, grant=_described(state.grant, event))
+        case DeviceRenamed():
+            return replace(state, labelled=event.labelled)
+        case DeviceRemoved():
+            return _removed(state, event)
+        case TokenIssued():
+            return _tokens(state, event)
+        case TokenRotated():
+            return _rotated(state, event)
+        case TokenWidened():
+            return _widened(state, event)
+        case TokenRevoked():
+            return _revoked(state, event)
+        case Unknown():
+            return replace(state, newer=event.kind)
+        case _:
+            assert_never(event)
+
+
+def _opened(event: RequestOpened) -> Pending:
+    return Pending(
+        request=event.request,
+        key=event.key,
+        need=event.need,
+        role=event.role,
+        roles=event.roles,
+        scopes=event.scopes,
+        platform=event.platform,
+        family=event.family,
+        client_id=event.client_id,
+        client_mode=event.client_mode,
+        silent=event.silent,
+        opened_at=event.at,
+        expires_at=event.expires_at,
+        seen=event.seen,
+        named=event.named,
+        digest=event.digest,
+    )
+
+
+def _refreshed(pending: Pending | None, event: RequestRefreshed) -> Pending | None:
+    if pending is None or pending.request != event.request:
+        return pending
+    return replace(
+        pending,
+        platform=event.platform,
+        family=event.family,
+        client_id=event.client_id,
+        client_mode=event.client_mode,
+        silent=event.silent,
+        expires_at=event.expires_at,
+        seen=event.seen,
+        named=event.named,
+        digest=event.digest,
+    )
+
+
+def _close(state: Device, request: str, ending: Ending, at: int, by: str | None = None) -> Device:
+    open_still = state.pending if state.pending and state.pending.request != request else None
+    closed = (*state.closed, Closed(request, ending, at, by))[-REMEMBERED:]
+    return replace(state, pending=open_still, closed=closed)
+
+
+def _paired(event: DevicePaired) -> Grant:
+    return Grant(
+        key=event.key,
+        means=event.means,
+        role=event.role,
+        roles=event.roles,
+        scopes=event.scopes,
+        platform=event.platform,
+        family=event.family,
+        client_id=event.client_id,
+        client_mode=event.client_mode,
+        named=event.named,
+        created_at=event.at,
+        approved_at=event.at,
+    )
+
+
+def _upgraded(grant: Grant | None, event: DeviceUpgraded) -> Grant | None:
+    return grant and replace(
+        grant,
+        means=event.means,
+        role=event.role,
+        roles=event.roles,
+        scopes=event.scopes,
+        platform=event.platform,
+        family=event.family,
+        client_id=event.client_id,
+        client_mode=event.client_mode,
+        named=event.named,
+        approved_at=event.at,
+    )
+
+
+def _described(grant: Grant | None, event: DeviceDescribed) -> Grant | None:
+    return grant and replace(grant, client_id=event.client_id, client_mode=event.client_mode, named=event.named)
+
+
+def _removed(state: Device, event: DeviceRemoved) -> Device:
+    tokens = state.grant.tokens if state.grant else ()
+    ended = tuple(Retired(t.role, t.issue, t.key, event.at, "revoked" if t.revoked_at else "removed") for t in tokens)
+    return replace(state, grant=None, retired=(*state.retired, *ended)[-REMEMBERED:])
+
+
+def _with(grant: Grant, token: Token) -> Grant:
+    others = (other for other in grant.tokens if other.role != token.role)
+    return replace(grant, tokens=tuple(sorted((*others, token), key=lambda t: t.role)))
+
+
+def _tokens(state: Device, event: TokenIssued) -> Device:
+    if state.grant is None:
+        return state
+    token = Token(event.role, event.scopes, event.issue, event.key, event.at, under=event.under)
+    return replace(state, grant=_with(state.grant, token))
+
+
+def _rotated(state: Device, event: TokenRotated) -> Device:
+    old = state.token(event.role)
+    if state.grant is None or old is None:
+        return state
+    token = Token(event.role, event.scopes, event.issue, event.key, old.created_at, event.at, under=event.under)
+    retired = Retired(old.role, old.issue, old.key, event.at, "revoked" if old.revoked_at else "rotated")
+    return replace(state, grant=_with(state.grant, token), retired=(*state.retired, retired)[-REMEMBERED:])
+
+
+def _widened(state: Device, event: TokenWidened) -> Device:
+    old = state.token(event.role)
+    if state.grant is None or old is None or old.issue != event.issue:
+        return state
+    return replace(state, grant=_with(state.grant, replace(old, scopes=event.scopes, under=event.under)))
+
+
+def _revoked(state: Device, event: TokenRevoked) -> Device:
+    old = state.token(event.role)
+    if state.grant is None or old is None or old.issue != event.issue:
+        return state
+    return replace(state, grant=_with(state.grant, replace(old, revoked_at=event.at)))
+
+
+def stands(state: Device, standing: Standing) -> bool:
+    """Say whether a session may go on: its device is paired, and its token is still the one it logged in with (V1, V2)."""
+    if state.grant is None:
+        return False
+    token = state.grant.token(standing.role)
+    return standing.issue is None or (token is not None and token.issue == standing.issue and token.revoked_at is None)
+
+
+def covered_by(pending: Pending, wanted: Wanted) -> bool:
+    """Say whether an open request already asks for all of this: the same, a narrower, or one of several merged roles (R3)."""
+    if pending.key != wanted.key or wanted.role not in pending.roles:
+        return False
+    asked = normalise(pending.scopes)
+    return all(
+        scope in asked or (belongs(scope, wanted.role) and covers(wanted.role, asked, (scope,)))
+        for scope in normalise(wanted.scopes)
+    )

@@ -1,0 +1,298 @@
+"""The catalogue of events: the storage format, for ever.
+
+Events are facts in the past tense. A field may be added with a default; anything else is a new kind and an upcast.
+No event holds a secret. What points at a person travels beside the event in `Personal`, never in its body.
+"""
+
+from typing import ClassVar, Literal, TypeAlias
+
+from msgspec import Struct
+
+Need: TypeAlias = Literal["not-paired", "metadata-upgrade", "role-upgrade", "scope-upgrade"]
+Means: TypeAlias = Literal["owner", "silent", "trusted-cidr"]
+
+
+class Actor(Struct, frozen=True, gc=False, omit_defaults=True):
+    """Who acted: a paired device, the holder of the shared secret, a local user (by uid), a timer, or a policy."""
+
+    kind: Literal["device", "shared-secret", "local", "timer", "policy"]
+    id: str | None = None
+
+
+class Meta(Struct, frozen=True, gc=False, omit_defaults=True, kw_only=True):
+    """How a fact came to be, captured when it was decided and never derived later.
+
+    `authority` is the list of scopes that the decision was checked against, `origin` what was believed of the address
+    (`local`, `direct`, `proxied`), `command` the id shared by all events of one command, `cause` the position that led here.
+    """
+
+    actor: Actor
+    command: str
+    authority: tuple[str, ...] = ()
+    origin: str | None = None
+    cause: int | None = None
+    reason: str | None = None
+    ticket: str | None = None
+    policy: str | None = None
+    gateway: str | None = None
+
+
+class Personal(Struct, frozen=True, gc=False, omit_defaults=True, kw_only=True):
+    """What points at a person: erasable without breaking the chain, because only its salted hash is chained.
+
+    On `request.*` and `device.described` it speaks of the device, on other events of the actor. `salt` is 16 random bytes, hex.
+    """
+
+    salt: str
+    name: str | None = None
+    label: str | None = None
+    address: str | None = None
+    agent: str | None = None
+
+
+class Event(Struct, frozen=True, gc=False, kw_only=True, tag_field="kind"):
+    """A fact. `at` is the time of the command that caused it, in ms since the epoch."""
+
+    PERSONAL: ClassVar[bool] = False
+    at: int
+
+
+class RequestOpened(Event, frozen=True, tag="request.opened"):
+    """A device asked for access that it does not have. `seen` is a keyed tag of the personal fields, `digest` of it all."""
+
+    PERSONAL: ClassVar[bool] = True
+    request: str
+    device: str
+    key: str
+    need: Need
+    role: str
+    roles: tuple[str, ...]
+    scopes: tuple[str, ...]
+    platform: str | None
+    family: str | None
+    client_id: str | None
+    client_mode: str | None
+    silent: bool
+    repair: bool
+    replaces: str | None
+    expires_at: int
+    seen: str
+    named: str
+    digest: str
+
+
+class RequestRefreshed(Event, frozen=True, tag="request.refreshed"):
+    """The same ask came again and a reviewer would see something else now: another name or address, or a later expiry."""
+
+    PERSONAL: ClassVar[bool] = True
+    request: str
+    platform: str | None
+    family: str | None
+    client_id: str | None
+    client_mode: str | None
+    silent: bool
+    expires_at: int
+    seen: str
+    named: str
+    digest: str
+
+
+class RequestSuperseded(Event, frozen=True, tag="request.superseded"):
+    """A wider ask of the same device took the place of this one."""
+
+    request: str
+    by: str
+
+
+class RequestApproved(Event, frozen=True, tag="request.approved"):
+    """Exactly what `digest` stands for was approved, by `means`, as this grant."""
+
+    PERSONAL: ClassVar[bool] = True
+    request: str
+    digest: str
+    means: Means
+    roles: tuple[str, ...]
+    scopes: tuple[str, ...]
+
+
+class RequestRejected(Event, frozen=True, tag="request.rejected"):
+    """An operator said no to what `digest` stands for."""
+
+    PERSONAL: ClassVar[bool] = True
+    request: str
+    digest: str
+
+
+class RequestExpired(Event, frozen=True, tag="request.expired"):
+    """Nobody answered in time."""
+
+    request: str
+
+
+class RequestWithdrawn(Event, frozen=True, tag="request.withdrawn"):
+    """The request ended because its device was removed."""
+
+    request: str
+
+
+class DevicePaired(Event, frozen=True, tag="device.paired"):
+    """A device without a grant got one. `scopes` is the approved baseline as asked, not normalised."""
+
+    device: str
+    key: str
+    request: str
+    means: Means
+    role: str
+    roles: tuple[str, ...]
+    scopes: tuple[str, ...]
+    platform: str | None
+    family: str | None
+    client_id: str | None
+    client_mode: str | None
+    named: str
+
+
+class DeviceUpgraded(Event, frozen=True, tag="device.upgraded"):
+    """A paired device's grant was approved anew; `roles` and `scopes` are the whole baseline afterwards."""
+
+    request: str
+    means: Means
+    role: str
+    roles: tuple[str, ...]
+    scopes: tuple[str, ...]
+    platform: str | None
+    family: str | None
+    client_id: str | None
+    client_mode: str | None
+    named: str
+
+
+class DeviceDescribed(Event, frozen=True, tag="device.described"):
+    """A paired device returned under another name or client; its access is unchanged."""
+
+    PERSONAL: ClassVar[bool] = True
+    client_id: str | None
+    client_mode: str | None
+    named: str
+
+
+class DeviceRenamed(Event, frozen=True, tag="device.renamed"):
+    """An operator gave the device a label (in `Personal`); `labelled` is its keyed tag, null when the label was taken away."""
+
+    PERSONAL: ClassVar[bool] = True
+    labelled: str | None
+
+
+class DeviceRemoved(Event, frozen=True, tag="device.removed"):
+    """The grant and all its tokens ended."""
+
+    PERSONAL: ClassVar[bool] = True
+    roles: tuple[str, ...]
+    issues: tuple[str, ...]
+
+
+class TokenIssued(Event, frozen=True, tag="token.issued"):
+    """A role of the device got its first token. `issue` names the generation, `key` the gateway key it derives from.
+
+    `under` is the generation of the shared secret that alone vouched for it; null once a person approved.
+    """
+
+    role: str
+    scopes: tuple[str, ...]
+    issue: str
+    key: str
+    under: str | None
+
+
+class TokenRotated(Event, frozen=True, tag="token.rotated"):
+    """One generation ended and the next began, in one fact."""
+
+    PERSONAL: ClassVar[bool] = True
+    role: str
+    scopes: tuple[str, ...]
+    retires: str
+    issue: str
+    key: str
+    under: str | None
+
+
+class TokenWidened(Event, frozen=True, tag="token.widened"):
+    """The token of a role covers more of the approved baseline; its value is unchanged."""
+
+    role: str
+    issue: str
+    scopes: tuple[str, ...]
+    under: str | None
+
+
+class TokenRevoked(Event, frozen=True, tag="token.revoked"):
+    """The token of a role is dead and has no successor."""
+
+    PERSONAL: ClassVar[bool] = True
+    role: str
+    issue: str
+
+
+class GatewayStarted(Event, frozen=True, tag="gateway.started"):
+    """A gateway process opened the log and began to serve."""
+
+    instance: str
+    version: str
+    listen: str
+    key: str
+
+
+class GatewayStopped(Event, frozen=True, tag="gateway.stopped"):
+    """A gateway process ended in order."""
+
+    instance: str
+
+
+class PolicyChanged(Event, frozen=True, tag="policy.changed"):
+    """The settings that decide who gets in changed. `secret` is a keyed tag of the shared secret, never the secret."""
+
+    policy: str
+    secret: str | None
+    settings: dict[str, str]
+
+
+DeviceEvent: TypeAlias = (
+    RequestOpened
+    | RequestRefreshed
+    | RequestSuperseded
+    | RequestApproved
+    | RequestRejected
+    | RequestExpired
+    | RequestWithdrawn
+    | DevicePaired
+    | DeviceUpgraded
+    | DeviceDescribed
+    | DeviceRenamed
+    | DeviceRemoved
+    | TokenIssued
+    | TokenRotated
+    | TokenWidened
+    | TokenRevoked
+)
+GatewayEvent: TypeAlias = GatewayStarted | GatewayStopped | PolicyChanged
+AnyEvent: TypeAlias = DeviceEvent | GatewayEvent
+
+
+class Unknown(Struct, frozen=True, gc=False, kw_only=True):
+    """An event of a kind that this version does not know: readers show it raw, decisions on its stream are refused."""
+
+    kind: str
+    raw: bytes
+
+
+def kind_of(event: AnyEvent | Unknown) -> str:
+    """Return the stored kind, such as `request.opened`."""
+    return event.kind if isinstance(event, Unknown) else str(event.__struct_config__.tag)
+
+
+def device_stream(device: str) -> str:
+    """Return the name of a device's stream."""
+    return f"device:{device}"
+
+
+GATEWAY_STREAM = "gateway"

@@ -1,0 +1,150 @@
+"""The herald: follows the log, fences the sessions whose authority an event ended, and announces requests and their endings.
+
+One path for what this process wrote and for what any other process wrote. Fences come first, in the order of the log; an answer
+leaves only after the herald has passed what it answers.
+"""
+
+from collections.abc import Callable
+from typing import Final
+
+import anyio
+import structlog
+from anyio.abc import TaskStatus
+
+from pairing import entries
+from pairing.desk import Desk
+from pairing.events import (
+    DeviceRemoved,
+    DeviceRenamed,
+    RequestApproved,
+    RequestExpired,
+    RequestOpened,
+    RequestRejected,
+    RequestSuperseded,
+    RequestWithdrawn,
+    TokenRevoked,
+    TokenRotated,
+)
+from pairing.log.codec import decode, decode_meta, decode_personal
+from pairing.log.errors import EventUnreadable, HistoryChanged
+from pairing.log.port import EventLog, Mark, Record
+
+from .frames import broadcast
+from .session import Registry, Session
+
+REMOVED: Final = (4001, "device removed")
+CHANGED: Final = (1012, "service restart")
+log = structlog.get_logger("pairing.herald")
+
+
+class Herald:
+    """Follows one log for one registry of sessions."""
+
+    def __init__(self, events: EventLog, desk: Desk, registry: Registry) -> None:
+        self._log = events
+        self._desk = desk
+        self._registry = registry
+        self.position = 0
+        self._waiting: list[tuple[int, anyio.Event]] = []
+        self._approving = ""
+
+    async def run(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
+        """Follow from the present head, until cancelled."""
+        head = await self._log.head()
+        self.position = head.position
+        task_status.started()
+        while True:
+            try:
+                await self._follow(head)
+            except HistoryChanged as error:
+                # What was judged rests on a history that is gone: everybody comes again and is judged anew.
+                log.error("history changed", position=error.position)
+                self._registry_reset()
+                head = await self._log.head()
+                self.position = head.position
+
+    async def reached(self, position: int) -> None:
+        """Wait until everything up to a position has been fenced and announced; two seconds at most."""
+        if self.position >= position:
+            return
+        passed = anyio.Event()
+        self._waiting.append((position, passed))
+        with anyio.move_on_after(2):
+            await passed.wait()
+
+    async def _follow(self, head: Mark) -> None:
+        async for record in self._log.follow(after=head):
+            try:
+                await self._take(record)
+            except EventUnreadable as error:
+                log.error("event unreadable", position=error.position, kind=record.kind)
+            self.position = record.position
+            self._wake()
+
+    def _wake(self) -> None:
+        for position, passed in self._waiting:
+            if position <= self.position:
+                passed.set()
+        self._waiting = [(position, passed) for position, passed in self._waiting if position > self.position]
+
+    def _registry_reset(self) -> None:
+        for entry in self._registry.presence():
+            if entry.device_id is not None:
+                self._registry.fence(entry.device_id, *CHANGED)
+
+    async def _take(self, record: Record) -> None:
+        device = record.stream.removeprefix("device:")
+        if device == record.stream:
+            return
+        match decode(record):
+            case DeviceRemoved():
+                self._registry.fence(device, *REMOVED)
+            case TokenRevoked() as revoked:
+                self._registry.fence(device, *REMOVED, which=lambda s: s.role == revoked.role)
+            case TokenRotated() as rotated:
+                self._rotated(device, rotated, record)
+            case RequestOpened() as opened:
+                await self._opened(opened, record)
+            case RequestApproved() as approved:
+                self._approving = decode_meta(record).command
+                self._resolved(device, approved.request, "approved", approved.at, record)
+            case RequestRejected() as rejected:
+                self._resolved(device, rejected.request, "rejected", rejected.at, record)
+            case RequestSuperseded() | RequestWithdrawn() | RequestExpired() as ended:
+                # The wire knows two endings; these three are announced as the one that means "do not wait" (R5).
+                self._resolved(device, ended.request, "rejected", ended.at, record)
+            case DeviceRenamed():
+                self._tell("device.pair.changed", {}, record)
+            case _:
+                pass
+
+    def _rotated(self, device: str, event: TokenRotated, record: Record) -> None:
+        """An operator's rotation ends every session of the role; a token replaced by an approval only those that used it."""
+        if decode_meta(record).command == self._approving:
+            self._registry.fence(device, *REMOVED, which=lambda s: _rests_on(s, event.retires))
+        else:
+            self._registry.fence(device, *REMOVED, which=lambda s: s.role == event.role)
+
+    async def _opened(self, event: RequestOpened, record: Record) -> None:
+        """A silent request is announced only where its approval failed and it stayed open (protocol §6.8)."""
+        if event.silent:
+            pending = (await self._desk.device(event.device)).pending
+            if pending is None or pending.request != event.request:
+                return
+        self._tell("device.pair.requested", entries.requested(event, decode_personal(record)), record)
+
+    def _resolved(self, device: str, request: str, decision: str, at: int, record: Record) -> None:
+        payload = {"requestId": request, "deviceId": device, "decision": decision, "ts": at}
+        # The device itself learns of it too: its live sessions may ask for what they were just given.
+        self._tell("device.pair.resolved", payload, record, also=lambda s: s.device == device)
+
+    def _tell(
+        self, name: str, payload: object, record: Record, also: Callable[[Session], bool] = lambda _: False
+    ) -> None:
+        event = broadcast(name, payload)
+        self._registry.tell(event, to=lambda s: s.joined < record.position and (s.hears_pairing or also(s)))
+
+
+def _rests_on(session: Session, issue: str) -> bool:
+    standing = session.caller.standing
+    return standing is not None and standing.issue == issue

@@ -1,0 +1,372 @@
+"""May this connection speak, and as whom: the checks of the handshake in their order (protocol §2.4), without a socket.
+
+`examine` takes a connect as far as it goes without a device's state; `present` and `knock` take it on from there. The verdict
+itself is `pairing.verdict`'s, the pairing decision `pairing.decide`'s.
+"""
+
+from typing import Literal, TypeAlias
+
+import msgspec
+from msgspec import Struct
+
+from pairing import ids, verdict
+from pairing.authority import NODE, OPERATOR, ROLES, bound_device, covers, tidy
+from pairing.commands import Caller, Knock, Silence, Standing, Wanted
+from pairing.device import Device
+from pairing.events import Actor, Need, Personal
+from pairing.identity import Proof, b64url, check, public_key
+from pairing.refusals import Reason, Refused
+from pairing.settings import Gateway, Secret
+from pairing.tokens import Keyring
+from pairing.verdict import Method, Presented
+
+from . import details
+from .address import Networks, Origin, believed, cidr_allows, origin_verdict
+from .clients import hints, is_backend_self, is_browser_ui, is_cli, is_control_ui, is_native_ui, is_webchat
+from .connect import ConnectParams, given, mismatch, negotiate
+from .connect import Proof as Signed
+from .details import auth_details, pairing_details
+from .limits import DEVICE_TOKEN, SHARED_SECRET, RateLimiter, Source
+
+SharedMethod: TypeAlias = Literal["token", "password", "none"]
+
+
+class Facts(Struct, frozen=True):
+    """What is known of a connection before it says anything: where it comes from, and the browser page behind it."""
+
+    origin: Origin
+    browser: str | None
+    host: str | None
+    nonce: str
+
+    @property
+    def source(self) -> Source:
+        """Whom failed attempts are counted against."""
+        return Source(self.origin.client_ip, self.browser, self.origin.local)
+
+
+class Contact(Struct, frozen=True, kw_only=True):
+    """A connection whose frame, origin and key were found good; what it presented is known, what it may have is not yet.
+
+    `device` is None for the few operators that need none; `scopes` are then what they keep.
+    """
+
+    facts: Facts
+    params: ConnectParams
+    protocol: int
+    role: str
+    scopes: tuple[str, ...]
+    method: Method | None
+    shared: Reason | None
+    device: str | None
+    key: str
+    exempt: bool
+
+    @property
+    def candidate(self) -> str | None:
+        """What may be a device token."""
+        auth = self.params.auth
+        return auth.presented("device_token") or auth.presented("token")
+
+
+def examine(rules: Gateway, limiter: RateLimiter, facts: Facts, params: ConnectParams, now: int) -> Contact:
+    """Check a connect: protocol, role, browser origin, shared secret, need of a device, proof of its key. Raises `Refused`."""
+    protocol = negotiate(params.min_protocol, params.max_protocol)
+    if protocol is None:
+        truth = msgspec.to_builtins(mismatch(params.min_protocol, params.max_protocol))
+        raise Refused(Reason.PROTOCOL_MISMATCH, details=truth)
+    role = params.role
+    if role not in ROLES:
+        raise Refused(Reason.INVALID_ROLE)
+    _page(rules, facts, params)
+    method, shared = _shared_secret(rules, limiter, facts, params, protocol, now)
+    scopes = tidy(params.scopes)
+    device = given(params.device)
+    if device is None:
+        kept = _without_device(rules, facts, params, protocol, role, method, shared)
+        return Contact(
+            facts=facts,
+            params=params,
+            protocol=protocol,
+            role=role,
+            scopes=kept,
+            method=method,
+            shared=shared,
+            device=None,
+            key="",
+            exempt=True,
+        )
+    if reason := check(_proof(params, device), nonce=facts.nonce, now=now):
+        raise Refused(reason)
+    raw = public_key(device.public_key)
+    return Contact(
+        facts=facts,
+        params=params,
+        protocol=protocol,
+        role=role,
+        scopes=scopes,
+        method=method,
+        shared=shared,
+        device=device.id,
+        key=b64url(raw or b""),
+        exempt=False,
+    )
+
+
+def _page(rules: Gateway, facts: Facts, params: ConnectParams) -> None:
+    """Check the browser page behind the connection, whatever client it claims to be (protocol §5.9)."""
+    ui = rules.control_ui
+    client = params.client
+    required = is_webchat(client.id, client.mode) or is_browser_ui(client.id)
+    why = origin_verdict(
+        facts.browser,
+        facts.host,
+        local=facts.origin.local,
+        allowed=ui.allowed_origins,
+        host_fallback=ui.dangerously_allow_host_header_origin_fallback,
+        required=required,
+    )
+    if why is not None:
+        raise Refused(Reason.ORIGIN_NOT_ALLOWED, details={"reason": why})
+
+
+def _shared_secret(
+    rules: Gateway, limiter: RateLimiter, facts: Facts, params: ConnectParams, protocol: int, now: int
+) -> tuple[Method | None, Reason | None]:
+    """Compare the gateway's own secret: its method where it is right, otherwise why not (protocol §4.1, §4.6)."""
+    mode = rules.auth.mode
+    if mode == "none":
+        return ("none", None) if given(params.device) is not None else (None, Reason.AUTH_REQUIRED)
+    configured: Secret | None = rules.auth.token if mode == "token" else rules.auth.password
+    missing, wrong, unset = {
+        "token": (Reason.TOKEN_MISSING, Reason.TOKEN_MISMATCH, Reason.TOKEN_NOT_CONFIGURED),
+        "password": (Reason.PASSWORD_MISSING, Reason.PASSWORD_MISMATCH, Reason.PASSWORD_NOT_CONFIGURED),
+    }[mode]
+    if configured is None:
+        return None, unset
+    token, password = params.auth.presented("token"), params.auth.presented("password")
+    # Protocol 3 has one field for each mode; since 4 the secret may come in either.
+    fields = (token, password) if protocol >= 4 else (token,) if mode == "token" else (password,)
+    shown = [value for value in fields if value is not None]
+    if not shown:
+        return None, missing
+    if limiter.locked(SHARED_SECRET, facts.source, now):
+        return None, Reason.RATE_LIMITED
+    right = [configured.matches(value) for value in shown]
+    return (mode, None) if any(right) else (None, wrong)
+
+
+def _without_device(
+    rules: Gateway,
+    facts: Facts,
+    params: ConnectParams,
+    protocol: int,
+    role: str,
+    method: Method | None,
+    shared: Reason | None,
+) -> tuple[str, ...]:
+    """Return the scopes that an operator without a device keeps, usually none (protocol §4.4). Raises `Refused`."""
+    ui, local, client = rules.control_ui, facts.origin.local, params.client
+    page = is_control_ui(client.id)
+    trusted_page = page and (ui.dangerously_disable_device_auth or (ui.allow_insecure_auth and local))
+    if page and not trusted_page:
+        raise Refused(Reason.UI_DEVICE_REQUIRED)
+    if role == OPERATOR and method is not None:
+        asked, here = tidy(params.scopes), local and facts.browser is None
+        backend = here and is_backend_self(client.id, client.mode)
+        # Since protocol 4 the command line sends no device on its own host, and keeps what it asks for.
+        command_line = here and is_cli(client.id, client.mode) and protocol >= 4
+        if not (trusted_page or backend or command_line):
+            return ()
+        ceiling = rules.pairing.local_ceiling
+        return tuple(scope for scope in asked if not local or covers(OPERATOR, ceiling, (scope,)))
+    if params.auth.presented("token") or params.auth.presented("password"):
+        raise unauthorized(rules, params, shared or Reason.AUTH_REQUIRED)
+    raise Refused(Reason.DEVICE_REQUIRED)
+
+
+def _proof(params: ConnectParams, device: Signed) -> Proof:
+    return Proof(
+        device=device.id,
+        key=device.public_key,
+        signature=device.signature,
+        signed_at=device.signed_at,
+        nonce=device.nonce,
+        client_id=params.client.id,
+        client_mode=params.client.mode,
+        role=params.role,
+        scopes=params.scopes,
+        token=params.auth.signed,
+        platform=params.client.platform,
+        family=given(params.client.device_family),
+    )
+
+
+def wanted(contact: Contact, under: str | None) -> Wanted:
+    """Return what a contact with a device wants to be."""
+    client = contact.params.client
+    return Wanted(
+        key=contact.key,
+        role=contact.role,
+        scopes=contact.scopes,
+        platform=client.platform,
+        family=given(client.device_family),
+        under=under,
+    )
+
+
+def present(contact: Contact, state: Device, keyring: Keyring, limiter: RateLimiter, now: int) -> Presented:
+    """Return what a contact showed, its possible device token named by the generation it equals (protocol §4.5)."""
+    auth, device = contact.params.auth, contact.device
+    shared = contact.shared
+    if auth.presented("bootstrap_token") and contact.method is None:
+        shared = Reason.BOOTSTRAP_INVALID
+    candidate = contact.candidate
+    if contact.method is not None or candidate is None or device is None:
+        method = contact.method if contact.method != "device-token" else None
+        return Presented(method=method, shared=shared)
+    locked = limiter.locked(DEVICE_TOKEN, contact.facts.source, now, device)
+    issue = None if locked else keyring.recognise(state, device, contact.role, candidate)
+    field: Literal["deviceToken", "token"] = "deviceToken" if auth.presented("device_token") else "token"
+    return Presented(shared=shared, candidate=field, issue=issue, locked=locked)
+
+
+def note_failure(limiter: RateLimiter, contact: Contact, reason: Reason, now: int) -> None:
+    """Count a wrong secret against whoever presented it; missing ones and good ones do not count (protocol §4.6, N9, N11)."""
+    if contact.shared in {Reason.TOKEN_MISMATCH, Reason.PASSWORD_MISMATCH}:
+        limiter.failed(SHARED_SECRET, contact.facts.source, now)
+    wrong_token = {Reason.DEVICE_TOKEN_MISMATCH, Reason.TOKEN_MISMATCH, Reason.PASSWORD_MISMATCH}
+    if contact.device is not None and contact.candidate is not None and reason in wrong_token:
+        limiter.failed(DEVICE_TOKEN, contact.facts.source, now, contact.device)
+
+
+def note_success(limiter: RateLimiter, contact: Contact, method: Method) -> None:
+    """Forget the failures of the class that was right, and of no other."""
+    if method == "device-token":
+        limiter.succeeded(DEVICE_TOKEN, contact.facts.source, contact.device)
+    elif method != "none":
+        limiter.succeeded(SHARED_SECRET, contact.facts.source)
+
+
+def unauthorized(rules: Gateway, params: ConnectParams, reason: Reason, reference: str | None = None) -> Refused:
+    """Build the refusal of a credential with the details that clients act on (protocol §4.3)."""
+    client, auth = params.client, params.auth
+    hint = hints(client.id, client.mode)
+    told = auth_details(reason, auth, device=given(params.device) is not None, reference=reference)
+    return Refused(
+        reason,
+        token_hint=hint.token_hint,
+        password_hint=hint.password_hint,
+        unauthorized=details.unauthorized(rules.auth.mode, auth),
+        details=msgspec.to_builtins(told),
+    )
+
+
+def pairing_required(contact: Contact, state: Device, reason: Reason) -> Refused:
+    """Build the refusal that tells a device what it waits for (protocol §5.7)."""
+    grant, pending = state.grant, state.pending
+    told = pairing_details(
+        reason,
+        device=contact.device or "",
+        role=contact.role,
+        scopes=contact.scopes,
+        request=pending.request if pending else None,
+        approved_roles=grant.roles if grant else (),
+        approved_scopes=grant.scopes if grant else (),
+    )
+    return Refused(reason, details=msgspec.to_builtins(told))
+
+
+def exempt(rules: Gateway, contact: Contact, method: Method, state: Device) -> bool:
+    """Say whether a proven device is let in without record or token (protocol §5)."""
+    client, facts = contact.params.client, contact.facts
+    if is_backend_self(client.id, client.mode) and facts.origin.local and facts.browser is None and state.grant is None:
+        return method in {"token", "password"}
+    page = is_control_ui(client.id) and contact.role == OPERATOR
+    return page and (rules.control_ui.dangerously_disable_device_auth or rules.auth.mode == "none")
+
+
+def silence(rules: Gateway, contact: Contact, method: Method) -> Silence | None:
+    """Return what may be approved without a person for this contact (protocol §5.2, §5.3), None where nothing may."""
+    client, facts = contact.params.client, contact.facts
+    page = is_control_ui(client.id) or is_webchat(client.id, client.mode)
+    needs: list[Need] = []
+    if facts.origin.local and (facts.browser is None or page) and method != "device-token":
+        needs.append("not-paired")
+        if facts.browser is None:
+            needs.append("scope-upgrade")
+            if contact.role == OPERATOR:
+                needs.append("role-upgrade")
+    if facts.origin.local and facts.browser is None and is_native_ui(client.id, client.mode):
+        needs.append("metadata-upgrade")
+    if needs:
+        return Silence("silent", tuple(needs), rules.pairing.local_ceiling)
+    trusted = Networks(rules.nodes.pairing.auto_approve_cidrs)
+    bare_node = contact.role == NODE and not contact.scopes and facts.browser is None and not page
+    return Silence("trusted-cidr", ("not-paired",), ()) if bare_node and cidr_allows(facts.origin, trusted) else None
+
+
+def knock(
+    rules: Gateway, contact: Contact, method: Method, keyring: Keyring, under: str | None, now: int, *, full: bool
+) -> Knock:
+    """Build the command with which an authenticated device asks to be let in."""
+    client = contact.params.client
+    key, address = keyring.current, contact.facts.origin.reported_ip
+    name, agent = given(client.display_name), given(contact.params.user_agent)
+    return Knock(
+        id=ids.uuid7(now),
+        now=now,
+        by=_asker(contact, method),
+        personal=Personal(salt=ids.salt(), name=name, address=address, agent=agent),
+        device=contact.device or "",
+        wanted=wanted(contact, under),
+        client_id=client.id,
+        client_mode=client.mode,
+        request=ids.request_id(),
+        issue=ids.issue_id(),
+        key=key.id,
+        seen=key.tag("seen", name, address, agent),
+        named=key.tag("named", name),
+        ttl=rules.pairing.request_ttl_ms,
+        silence=silence(rules, contact, method),
+        full=full,
+    )
+
+
+def _asker(contact: Contact, method: Method) -> Caller:
+    return Caller(
+        actor=Actor("device", contact.device),
+        scopes=(),
+        role=contact.role,
+        method=method,
+        origin=believed(contact.facts.origin),
+        address=contact.facts.origin.reported_ip,
+    )
+
+
+def caller(rules: Gateway, contact: Contact, method: Method, state: Device | None) -> Caller:
+    """Return what a logged-in session may call itself in commands (protocol §6.2)."""
+    paired = state is not None and state.grant is not None and not contact.exempt
+    token = state.token(contact.role) if state else None
+    standing = None
+    if paired and contact.device is not None:
+        issue = token.issue if token and method == "device-token" else None
+        standing = Standing(contact.device, contact.role, issue)
+    by_secret = method != "device-token"
+    trusted = by_secret and contact.facts.origin.local and contact.role == OPERATOR
+    return Caller(
+        actor=Actor("shared-secret" if by_secret else "device", contact.device),
+        scopes=contact.scopes,
+        ceiling=rules.pairing.local_ceiling if trusted else (),
+        own=bound_device(method=method, device=contact.device, scopes=contact.scopes),
+        standing=standing,
+        role=contact.role,
+        method=method,
+        origin=believed(contact.facts.origin),
+        address=contact.facts.origin.reported_ip,
+    )
+
+
+def judge(contact: Contact, state: Device, presented: Presented, under: str | None) -> verdict.Verdict:
+    """Judge a contact against a device's state."""
+    return verdict.judge(state, presented, wanted(contact, under))

@@ -1,0 +1,391 @@
+"""The gateway: one service behind one port. Greets, logs in, answers, tells, and ends.
+
+It owns the order in which things happen on a connection and the tasks behind all of them; what is right is decided elsewhere.
+"""
+
+import ssl as tls
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+import anyio
+import msgspec
+import structlog
+from anyio.abc import TaskStatus
+
+from pairing import ids, methods
+from pairing.commands import Caller, Expire, Knock
+from pairing.decide import blocking, decide
+from pairing.device import Device
+from pairing.events import Actor, DeviceEvent, RequestApproved, RequestOpened
+from pairing.listing import Activity, Refusal
+from pairing.log.port import EventLog
+from pairing.methods import METHODS, Service
+from pairing.refusals import SAYINGS, PairingError, Reason, Refused
+from pairing.settings import Gateway as Rules
+from pairing.shapes import BadParams
+from pairing.verdict import PAIRING_REASONS, Method, Presented, Verdict
+
+from . import frames, login
+from .address import Networks, locate
+from .connect import (
+    Features,
+    HelloAuth,
+    HelloOk,
+    Policy,
+    ServerInfo,
+    SessionDefaults,
+    Snapshot,
+    decode_connect,
+)
+from .frames import FrameId, Malformed, Request, StateVersion
+from .herald import Herald
+from .http import Headers, HttpRequest, HttpResponse, Readiness, answer
+from .limits import SHARED_SECRET, RateLimiter
+from .listener import serve
+from .login import Contact, Facts
+from .session import Registry, Session, refusal
+from .transport import Closed, Link, TransportLimits
+
+MAX_PAYLOAD: Final = 1024 * 1024
+TICK_MS: Final = 30_000
+REAP_S: Final = 1.0
+EVENTS: Final = (
+    "connect.challenge",
+    "device.pair.changed",
+    "device.pair.requested",
+    "device.pair.resolved",
+    "shutdown",
+    "tick",
+)
+log = structlog.get_logger("pairing.gateway")
+
+
+@dataclass(frozen=True)
+class House:
+    """What a gateway is made of; the composition root fills it."""
+
+    service: Service
+    registry: Registry
+    events: EventLog
+    rules: Rules
+    activity: Activity
+    limiter: RateLimiter
+    describe: Callable[[], dict[str, str]] = field(default=dict)
+
+
+class Admitted(msgspec.Struct, frozen=True):
+    """A login that succeeded: by which method, on which state, known up to which position."""
+
+    method: Method
+    state: Device | None
+    position: int
+
+
+class Gateway:
+    """Serves one house on one port."""
+
+    def __init__(self, house: House) -> None:
+        self.house = house
+        self.service = house.service
+        self.rules = house.rules
+        self.registry = house.registry
+        self.herald = Herald(house.events, house.service.desk, house.registry)
+        self._proxies = Networks(house.rules.trusted_proxies)
+        self._gate = anyio.Lock()
+        self._opening = anyio.Lock()
+        self._links = 0
+        self._failing: tuple[str, ...] = ("starting",)
+
+    async def run(self, *, ssl: tls.SSLContext | None = None, task_status: TaskStatus[Sequence[tuple[str, int]]]) -> None:
+        """Serve until cancelled, then say goodbye to everyone. Raises OSError where the address cannot be bound."""
+        limits = TransportLimits(
+            deadline=self.rules.handshake_timeout_ms / 1000, sockets_per_address=self.rules.max_preauth_per_address
+        )
+        async with anyio.create_task_group() as tasks:
+            await tasks.start(self.herald.run)
+            tasks.start_soon(self._tick)
+            tasks.start_soon(self._reap)
+            self._failing = ()
+            try:
+                await serve(
+                    self._attend,
+                    host=self.rules.host,
+                    port=self.rules.port,
+                    http=self._http,
+                    ssl=ssl,
+                    limits=limits,
+                    counted_as=self._counted_as,
+                    task_status=task_status,
+                )
+            finally:
+                tasks.cancel_scope.cancel()
+
+    def farewell(self) -> None:
+        """Announce the end to every session; the close frames follow when serving is cancelled."""
+        self._failing = ("stopping",)
+        self.registry.tell(frames.broadcast("shutdown", {"reason": "gateway stopping", "restartExpectedMs": None}))
+
+    # --- before the upgrade ---
+
+    def _http(self, request: HttpRequest) -> HttpResponse:
+        return answer(request, lambda: Readiness(not self._failing, self._failing, self._uptime()))
+
+    def _uptime(self) -> int:
+        return max(0, self.service.clock() - self.service.started_at)
+
+    def _counted_as(self, host: str, headers: Headers | None) -> str | None:
+        if headers is None:
+            # Behind a proxy the client is known only once the head is read.
+            return None if locate(host, Headers(), self._proxies, False).trusted_proxy else host
+        return locate(host, headers, self._proxies, self.rules.allow_real_ip_fallback).client_ip or host
+
+    # --- one connection ---
+
+    async def _attend(self, link: Link) -> None:
+        if self._links >= self.rules.max_connections:
+            link.end(1013, "too many connections")
+            return
+        self._links += 1
+        try:
+            session = await self._login(link)
+            if session is not None:
+                await self._converse(link, session)
+        except Closed:
+            pass
+        finally:
+            self._links -= 1
+
+    async def _login(self, link: Link) -> Session | None:
+        now = self.service.clock()
+        peer = link.peer
+        origin = locate(peer.host, peer.headers, self._proxies, self.rules.allow_real_ip_fallback)
+        facts = Facts(origin, peer.headers.get("Origin"), peer.headers.get("Host"), str(uuid.uuid4()))
+        link.send(frames.challenge(facts.nonce, now))
+        request = frames.parse_request(await link.recv())
+        if isinstance(request, Malformed):
+            link.end(*((1000, "") if request.fault == "not-json" else (1008, "invalid request frame")))
+            return None
+        if request.method != "connect":
+            text = "invalid handshake: first request must be connect"
+            _turn_away(link, frames.response_error(request.id, "INVALID_REQUEST", text), text)
+            return None
+        try:
+            return await self._connect(link, facts, request)
+        except BadParams as bad:
+            text = f"invalid connect params: {bad.problems}"
+            _turn_away(link, frames.response_error(request.id, "INVALID_REQUEST", text), text)
+        except PairingError as error:
+            log.error("login failed", error=str(error))
+            text = "gateway cannot judge this device now; retry shortly"
+            _turn_away(link, frames.response_error(request.id, "UNAVAILABLE", text, None, True, 1000), text)
+        return None
+
+    async def _connect(self, link: Link, facts: Facts, request: Request) -> Session | None:
+        # One proof at a time, and a turn of the loop between two: a herd at the door waits, those inside are served.
+        async with self._gate:
+            params = decode_connect(request.params)
+            now = self.service.clock()
+            protocol = min(4, params.max_protocol)
+            try:
+                contact = login.examine(self.rules, self.house.limiter, facts, params, now)
+            except Refused as refused:
+                log.info("refused", reason=refused.reason.value, address=facts.origin.client_ip)
+                self._refuse(link, request.id, refused, protocol, facts, now)
+                return None
+        try:
+            admitted = await self._admit(contact)
+        except Refused as refused:
+            log.info("refused", reason=refused.reason.value, device=contact.device, address=facts.origin.client_ip)
+            self._refuse(link, request.id, refused, protocol, facts, now)
+            return None
+        return self._welcome(link, request.id, contact, admitted)
+
+    def _refuse(self, link: Link, id: FrameId, refused: Refused, protocol: int, facts: Facts, now: int) -> None:
+        wait = self.house.limiter.retry_after(SHARED_SECRET, facts.source, now) if refused.reason is Reason.RATE_LIMITED else None
+        text = refused.message
+        if request := refused.details.get("requestId"):
+            text = f"{text} (requestId: {request})"
+        code = 1002 if refused.reason is Reason.PROTOCOL_MISMATCH else 1008
+        _turn_away(link, refusal(id, refused, protocol=protocol, retry_after_ms=wait), text, code)
+
+    async def _admit(self, contact: Contact) -> Admitted:
+        """Judge a contact and, where pairing is what it lacks, let it ask. Raises `Refused`."""
+        desk, now = self.service.desk, self.service.clock()
+        if contact.device is None:
+            if contact.method is None:
+                raise login.unauthorized(self.rules, contact.params, contact.shared or Reason.AUTH_REQUIRED)
+            login.note_success(self.house.limiter, contact, contact.method)
+            return Admitted(contact.method, None, self.herald.position)
+        for _ in range(8):
+            state = await desk.device(contact.device)
+            position = desk.position
+            presented = login.present(contact, state, self.service.keyring, self.house.limiter, now)
+            verdict = login.judge(contact, state, presented, self.service.under)
+            if verdict.method is None:
+                raise self._turned_down(contact, state, verdict, now)
+            login.note_success(self.house.limiter, contact, verdict.method)
+            if login.exempt(self.rules, contact, verdict.method, state):
+                return Admitted(verdict.method, None, position)
+            state = await self._ask(contact, state, verdict.method, now)
+            if desk.written > position or self.herald.position <= max(position, desk.position):
+                return Admitted(verdict.method, state, max(position, desk.position))
+        raise Refused(Reason.BUSY)
+
+    def _turned_down(self, contact: Contact, state: Device, verdict: Verdict, now: int) -> Refused:
+        reason = verdict.reason or Reason.AUTH_REQUIRED
+        login.note_failure(self.house.limiter, contact, reason, now)
+        known = state.grant is not None or state.pending is not None
+        reference = self._remember(contact, verdict, reason, now) if known else None
+        return login.unauthorized(self.rules, contact.params, reason, reference)
+
+    def _remember(self, contact: Contact, verdict: Verdict, reason: Reason, now: int) -> str:
+        """Keep a refusal that a paired or asking device met, with the rules tried, under the reference it is given."""
+        trace = tuple((step.rule, step.passed, step.found, step.needed) for step in verdict.steps)
+        seen = Refusal(
+            at=now,
+            device=contact.device or "",
+            address=contact.facts.origin.client_ip,
+            reason=reason.value,
+            code=SAYINGS[reason].detail or SAYINGS[reason].code,
+            role=contact.role,
+            scopes=contact.scopes,
+            trace=trace,
+        )
+        return self.house.activity.refuse(seen)
+
+    async def _ask(self, contact: Contact, state: Device, method: Method, now: int) -> Device:
+        """Have the device's wish decided, and return its state if it may in. Raises `Refused` with what it waits for."""
+        service, desk = self.service, self.service.desk
+        command = login.knock(self.rules, contact, method, service.keyring, service.under, now, full=False)
+        foreseen = decide(state, command)
+        if foreseen:
+            if _stays_open(foreseen) and state.pending is None:
+                state = await self._open(contact, command)
+            else:
+                state = (await desk.handle(command)).state
+        verdict = login.judge(contact, state, Presented(method=_shared(method)), service.under)
+        if verdict.needs:
+            reason = PAIRING_REASONS[blocking(verdict.needs, command.silence)]
+            self._remember(contact, verdict, reason, now)
+            raise login.pairing_required(contact, state, reason)
+        return state
+
+    async def _open(self, contact: Contact, command: Knock) -> Device:
+        """Open a request unless too many are open already; counted one at a time, so that no herd runs past the cap (R10)."""
+        address, caps = contact.facts.origin.reported_ip, self.rules.pairing
+        async with self._opening:
+            crowd = await self.service.views.crowd(address)
+            here = address is not None and crowd.here >= caps.max_pending_per_address
+            full = here or crowd.total >= caps.max_pending
+            return (await self.service.desk.handle(msgspec.structs.replace(command, full=full))).state
+
+    def _welcome(self, link: Link, id: FrameId, contact: Contact, admitted: Admitted) -> Session:
+        now = self.service.clock()
+        caller = login.caller(self.rules, contact, admitted.method, admitted.state)
+        session = Session(link, contact, caller, id=str(uuid.uuid4()), now=now, joined=admitted.position)
+        if contact.device is not None and admitted.state is not None:
+            issue = caller.standing.issue if caller.standing else None
+            self.house.activity.note_use(contact.device, contact.role, issue, now, contact.facts.origin.reported_ip)
+        link.admit(MAX_PAYLOAD)
+        link.send(frames.response_ok(id, self._hello(session, admitted, now)))
+        self.registry.add(session)
+        log.info("connected", device=contact.device, role=contact.role, method=admitted.method, client=contact.params.client.id)
+        return session
+
+    def _hello(self, session: Session, admitted: Admitted, now: int) -> HelloOk:
+        contact, service = session.contact, self.service
+        token = value = None
+        if admitted.state is not None and contact.device is not None:
+            token = admitted.state.token(contact.role)
+            value = service.keyring.token_of(admitted.state, contact.device, contact.role)
+        scopes = token.scopes if token and value and contact.protocol < 4 else contact.scopes
+        admin = "operator.admin" in contact.scopes
+        shown = self.house.describe() if admin else {}
+        return HelloOk(
+            protocol=contact.protocol,
+            server=ServerInfo(service.version, session.id),
+            features=Features(tuple(METHODS), EVENTS),
+            snapshot=Snapshot(
+                presence=(),
+                health={},
+                state_version=StateVersion(),
+                uptime_ms=self._uptime(),
+                session_defaults=SessionDefaults(),
+                config_path=shown.get("configPath"),
+                state_dir=shown.get("stateDir"),
+                auth_mode=self.rules.auth.mode if admin else None,
+            ),
+            auth=HelloAuth(
+                role=contact.role,
+                scopes=scopes,
+                device_token=value,
+                issued_at_ms=token.issued_at if token and value else None,
+                method=admitted.method if contact.protocol >= 4 else None,
+            ),
+            policy=Policy(MAX_PAYLOAD, TransportLimits().buffered_bytes, TICK_MS),
+        )
+
+    async def _converse(self, link: Link, session: Session) -> None:
+        try:
+            while True:
+                request = session.read(await link.recv())
+                if request is not None and session.begin():
+                    session.finish(await self._answer(session, request))
+        finally:
+            self.registry.discard(session)
+            log.info("disconnected", device=session.device, role=session.role)
+
+    async def _answer(self, session: Session, request: Request) -> bytes:
+        desk = self.service.desk
+        written = desk.written
+        try:
+            params = request.params if isinstance(request.params, msgspec.Raw) else None
+            result = await methods.call(self.service, session.caller, request.method, params)
+        except Refused as refused:
+            log.info("call refused", method=request.method, reason=refused.reason.value, device=session.device)
+            return session.refused(request.id, refused)
+        except PairingError as error:
+            log.error("call failed", method=request.method, error=str(error))
+            return frames.response_error(request.id, "UNAVAILABLE", str(error))
+        if desk.written > written:
+            # Durable first; then whoever it concerns is fenced and told; then the answer goes out.
+            await self.herald.reached(desk.written)
+        return session.succeeded(request.id, result)
+
+    # --- behind the connections ---
+
+    async def _tick(self) -> None:
+        while True:
+            await anyio.sleep(TICK_MS / 1000)
+            self.registry.tell(frames.broadcast("tick", {"ts": self.service.clock()}))
+
+    async def _reap(self) -> None:
+        """Record the requests that ran out, so that listeners are told and replay needs no clock."""
+        timer = Caller(actor=Actor("timer"), scopes=None)
+        while True:
+            await anyio.sleep(REAP_S)
+            try:
+                now = self.service.clock()
+                for device, request in await self.service.views.overdue(now):
+                    command = Expire(id=ids.uuid7(now), now=now, by=timer, device=device, request=request)
+                    await self.service.desk.handle(command)
+            except (Refused, PairingError) as error:
+                log.warning("expiry not recorded", error=str(error))
+
+
+def _stays_open(events: tuple[DeviceEvent, ...]) -> bool:
+    opened = any(isinstance(event, RequestOpened) for event in events)
+    return opened and not any(isinstance(event, RequestApproved) for event in events)
+
+
+def _shared(method: Method) -> "login.SharedMethod":
+    """The credential was judged already; only the pairing is judged again."""
+    return "none" if method == "device-token" else method
+
+
+def _turn_away(link: Link, frame: bytes, reason: str, code: int = 1008) -> None:
+    """Send the error, and our own close frame at once: clients report the close reason, not the error (protocol §1.4)."""
+    link.send(frame)
+    link.end(code, reason)

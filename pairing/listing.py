@@ -1,0 +1,211 @@
+"""What the service asks of the views: a small Protocol that the composition root fills from `projections`.
+
+Every answer says at which position it was given. No decision about access is made on a view: views find, streams decide.
+"""
+
+from typing import Generic, Literal, Protocol, TypeAlias, TypeVar
+
+from msgspec import Struct
+
+from .events import Actor, Means, Need
+from .verdict import Step
+
+T = TypeVar("T")
+Outcome: TypeAlias = Literal["pending", "approved", "rejected", "expired", "superseded", "withdrawn"]
+
+
+class Answer(Struct, Generic[T], frozen=True):
+    """Rows, and the log position they are true at."""
+
+    position: int
+    rows: tuple[T, ...]
+
+
+class TokenRow(Struct, frozen=True, kw_only=True):
+    """A device's token of one role: everything but the token. Times in ms."""
+
+    role: str
+    scopes: tuple[str, ...]
+    issue: str
+    created_at: int
+    rotated_at: int | None = None
+    revoked_at: int | None = None
+    last_used_at: int | None = None
+    under: str | None = None
+
+
+class PendingRow(Struct, frozen=True, kw_only=True):
+    """An open request as a reviewer sees it. `position` is the event that last changed it.
+
+    `damaged` is the position of the first row of its device that cannot be read: what it said is missing here.
+    """
+
+    request: str
+    device: str
+    key: str
+    need: Need
+    name: str | None
+    platform: str | None
+    family: str | None
+    client_id: str | None
+    client_mode: str | None
+    role: str
+    roles: tuple[str, ...]
+    scopes: tuple[str, ...]
+    address: str | None
+    silent: bool
+    repair: bool
+    opened_at: int
+    expires_at: int
+    digest: str
+    position: int
+    damaged: int | None = None
+
+
+class PairedRow(Struct, frozen=True, kw_only=True):
+    """A device with a grant. `scopes` is the approved baseline; `tokens` is sorted by role.
+
+    `position` is the event that last changed any of it. `address`, `last_seen_at` and the tokens' `last_used_at` know of
+    connections only in answers for now. `damaged` is the position of the device's first row that cannot be read.
+    """
+
+    device: str
+    key: str
+    name: str | None
+    label: str | None
+    platform: str | None
+    family: str | None
+    client_id: str | None
+    client_mode: str | None
+    role: str
+    roles: tuple[str, ...]
+    scopes: tuple[str, ...]
+    address: str | None
+    means: Means
+    created_at: int
+    approved_at: int
+    tokens: tuple[TokenRow, ...]
+    position: int
+    last_seen_at: int | None = None
+    damaged: int | None = None
+
+
+class Fate(Struct, frozen=True, kw_only=True):
+    """What became of a request: its outcome, when, by whom, at which position, and the id that replaced it."""
+
+    request: str
+    device: str
+    outcome: Outcome
+    at: int
+    position: int
+    actor: Actor | None = None
+    by: str | None = None
+
+
+class Damage(Struct, frozen=True):
+    """A row of the log that cannot be read: what stream it belongs to, and why."""
+
+    stream: str
+    position: int
+    why: str
+
+
+class Match(Struct, frozen=True):
+    """A device that a full id, a prefix of an id or a label may mean."""
+
+    device: str
+    name: str | None
+    label: str | None
+    status: Literal["paired", "pending", "gone"]
+
+
+class Crowd(Struct, frozen=True):
+    """How many requests are open: from one address, and in all."""
+
+    here: int
+    total: int
+
+
+class RefusedContact(Struct, frozen=True, kw_only=True):
+    """A connection that was turned away, and why. It never holds a secret. Times in ms.
+
+    `device` is what it said it was, `proven` whether it proved that; `trace` are the rules as they were applied. The same refusal
+    again is the same contact: `count` times, from `first_at` to `at`. The last three fields are filled in where it is kept.
+    """
+
+    at: int
+    device: str | None
+    proven: bool
+    address: str | None
+    reason: str
+    code: str
+    role: str | None = None
+    scopes: tuple[str, ...] = ()
+    trace: tuple[Step, ...] = ()
+    reference: str = ""
+    count: int = 1
+    first_at: int = 0
+
+
+class Notes(Protocol):
+    """Where the service notes in passing what is not authority: cheap, synchronous, and lost without harm."""
+
+    def note_use(self, device: str, role: str, issue: str, now: int, address: str | None) -> None:
+        """Note that a device used the token of a role."""
+
+    def refuse(self, contact: RefusedContact) -> str:
+        """Note that a contact was refused, and return the short reference to tell it."""
+
+
+class Listing(Protocol):
+    """Reads of the views. Each call first catches up with the log. `at` is a position; None means now."""
+
+    async def pending(self, *, device: str | None = None, at: int | None = None) -> Answer[PendingRow]:
+        """Return open requests, newest first. Those past their expiry are left out only once that is recorded."""
+
+    async def paired(self, *, device: str | None = None, at: int | None = None) -> Answer[PairedRow]:
+        """Return devices with a grant, newest approval first."""
+
+    async def request(self, request: str) -> Fate | None:
+        """Return what became of a request, or None where no such id was ever given."""
+
+    async def matches(self, name: str, *, at: int | None = None) -> tuple[Match, ...]:
+        """Return up to 20 devices that a full id, an id prefix (4 characters or more) or a label (ignoring case) can mean."""
+
+    async def overdue(self, now: int) -> tuple[tuple[str, str], ...]:
+        """Return (device, request) of open requests whose expiry lies before `now` (ms)."""
+
+    async def crowd(self, address: str | None) -> Crowd:
+        """Count the open requests."""
+
+    async def damaged(self) -> tuple[Damage, ...]:
+        """Return the rows that cannot be read, in their order. What they say is missing from every answer."""
+
+    async def position_at(self, time: int) -> int:
+        """Return the last position recorded at or before a time (ms); 0 where the log begins later."""
+
+    async def position(self) -> int:
+        """Return the position up to which the views have followed, after catching up."""
+
+
+class Refusal(Struct, frozen=True, kw_only=True):
+    """A contact that was turned away, for the operator's eyes: which rules were tried and what each compared. No secret."""
+
+    at: int
+    device: str
+    address: str | None
+    reason: str
+    code: str
+    role: str
+    scopes: tuple[str, ...]
+    trace: tuple[tuple[str, bool, str, str], ...]
+
+
+class Activity(Protocol):
+    """What is worth keeping but is no authority: last use, and a bounded ring of refused contacts."""
+
+    def note_use(self, device: str, role: str, issue: str | None, now: int, address: str | None) -> None:
+        """Note that a device logged in with a generation of a role's token, or with none; written now and then."""
+
+    def refuse(self, refusal: Refusal) -> str:
+        """Keep a refused contact and return its reference, 8 characters; equal ones in a row are counted under one."""

@@ -1,0 +1,87 @@
+"""Events to bytes and back: JSON of tagged Structs, the same bytes for the same event on any day.
+
+A kind of the catalogue whose bytes do not decode is an error; only a kind that the catalogue lacks is `Unknown`.
+"""
+
+from typing import get_args
+
+import msgspec
+
+from pairing.events import AnyEvent, Meta, Personal, Unknown, kind_of
+
+from .errors import EventUnreadable
+from .port import Draft, Record
+from .upcasts import UPCASTS, Upcasts, upcast
+
+KINDS: dict[str, type[AnyEvent]] = {str(kind.__struct_config__.tag): kind for kind in get_args(AnyEvent)}
+
+
+class _Tag(msgspec.Struct, frozen=True):
+    kind: str
+
+
+_encode = msgspec.json.Encoder(order="deterministic").encode
+_event = msgspec.json.Decoder(AnyEvent).decode
+_tag = msgspec.json.Decoder(_Tag).decode
+_meta = msgspec.json.Decoder(Meta).decode
+_personal = msgspec.json.Decoder(Personal).decode
+_raw = msgspec.json.Decoder(dict).decode
+
+
+def draft(event: AnyEvent, meta: Meta, personal: Personal | None = None) -> Draft:
+    """Encode an event for the log. `personal` goes along only where the event's kind speaks of a person."""
+    keep = personal if event.PERSONAL else None
+    return Draft(kind_of(event), _encode(meta), _encode(event), None if keep is None else _encode(keep))
+
+
+def decode(record: Record, upcasts: Upcasts = UPCASTS) -> AnyEvent | Unknown:
+    """Return the event of a row. Raises `EventUnreadable` for a known kind that does not decode, or a kind column that lies."""
+    try:
+        if record.kind in upcasts:
+            return _upcast(record, upcasts)
+        if record.kind not in KINDS:
+            return _unknown(record)
+        event = _event(record.body)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise EventUnreadable(record.position, record.kind, str(error)) from None
+    if type(event) is not KINDS[record.kind]:
+        raise EventUnreadable(record.position, record.kind, f"its body is a {kind_of(event)}")
+    return event
+
+
+def decode_meta(record: Record) -> Meta:
+    """Return who and how. Raises `EventUnreadable`."""
+    try:
+        return _meta(record.meta)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise EventUnreadable(record.position, record.kind, f"meta: {error}") from None
+
+
+def decode_personal(record: Record) -> Personal | None:
+    """Return what points at a person, or None where there was nothing or it was forgotten. Raises `EventUnreadable`."""
+    if record.personal is None:
+        return None
+    try:
+        return _personal(record.personal)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise EventUnreadable(record.position, record.kind, f"personal: {type(error).__name__}") from None
+
+
+def _unknown(record: Record) -> Unknown:
+    _check(record, _tag(record.body).kind)
+    return Unknown(kind=record.kind, raw=record.body)
+
+
+def _upcast(record: Record, upcasts: Upcasts) -> AnyEvent | Unknown:
+    raw = _raw(record.body)
+    _check(record, raw.get("kind"))
+    newer = upcast(raw, upcasts)
+    if newer["kind"] not in KINDS:
+        return Unknown(kind=newer["kind"], raw=_encode(newer))
+    event: AnyEvent = msgspec.convert(newer, AnyEvent)
+    return event
+
+
+def _check(record: Record, kind: object) -> None:
+    if kind != record.kind:
+        raise EventUnreadable(record.position, record.kind, f"its body is a {kind}")

@@ -1,0 +1,126 @@
+"""Rows of the file as records, in one thread and without waiting for anybody.
+
+Reading by stream or command judges every row on its own, against the hash of the row before. Scans do not judge.
+"""
+
+import sqlite3
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from . import chain
+from .errors import StreamDamaged
+from .port import Mark, Record
+
+_COLUMNS = """e.position, s.name, e.version, e.kind, e.recorded_at, e.meta, e.body, e.personal, e.personal_hash, e.hash"""
+_SCAN = f"""SELECT {_COLUMNS} FROM events AS e LEFT JOIN streams AS s ON s.id = e.stream
+    WHERE e.position > ? ORDER BY e.position LIMIT ?"""  # noqa: S608
+_STREAM = f"""SELECT {_COLUMNS}, p.hash FROM streams AS s JOIN events AS e ON e.stream = s.id
+    LEFT JOIN events AS p ON p.position = e.position - 1 WHERE s.name = ? AND e.version > ? ORDER BY e.version"""  # noqa: S608
+_COMMAND = f"""SELECT {_COLUMNS}, p.hash FROM events AS e LEFT JOIN streams AS s ON s.id = e.stream
+    LEFT JOIN events AS p ON p.position = e.position - 1 WHERE e.command = ? ORDER BY e.position"""  # noqa: S608
+_LAST = f"""SELECT {_COLUMNS}, p.hash FROM events AS e LEFT JOIN streams AS s ON s.id = e.stream
+    LEFT JOIN events AS p ON p.position = e.position - 1 ORDER BY e.position DESC LIMIT 1"""  # noqa: S608
+_MARK = "SELECT hash FROM events WHERE position = ?"
+_HEAD = "SELECT position, hash FROM events ORDER BY position DESC LIMIT 1"
+
+
+class _Words(dict[bytes, str]):
+    """Kinds as shared strings. Bytes that are not text stay tellable apart, for the hash to condemn."""
+
+    def __missing__(self, key: bytes) -> str:
+        word = key.decode("utf-8", "surrogateescape") if isinstance(key, bytes) else repr(key)
+        if len(self) < 1000:
+            self[key] = word
+        return word
+
+
+_kinds = _Words()
+
+
+def stream(connection: sqlite3.Connection, name: str, after: int) -> tuple[Record, ...]:
+    """Return the rows of a stream with versions from `after` + 1, each checked. Raises `StreamDamaged`."""
+    rows = connection.execute(_STREAM, (name, after)).fetchall()
+    records = _judged(connection, rows)
+    last = 0
+    for version, record in enumerate(records, after + 1):
+        if record.version != version or record.position <= last:
+            raise StreamDamaged(name, record.position, f"version {record.version} stands where version {version} belongs")
+        last = record.position
+    return records
+
+
+def command(connection: sqlite3.Connection, key: bytes) -> tuple[Record, ...]:
+    """Return the rows of a command, each checked. Raises `StreamDamaged`."""
+    return _judged(connection, connection.execute(_COMMAND, (key,)).fetchall())
+
+
+def scan(connection: sqlite3.Connection, after: int, limit: int) -> tuple[Record, ...]:
+    """Return up to `limit` rows above a position, as they are."""
+    return tuple(_records(connection.execute(_SCAN, (after, limit)).fetchall()))
+
+
+def following(connection: sqlite3.Connection, *, mark: Mark, limit: int) -> tuple[bool, tuple[Record, ...]]:
+    """Return whether a mark still holds, and if so up to `limit` rows above it, from one snapshot of the file."""
+    connection.execute("BEGIN")
+    try:
+        held = mark == at(connection, mark.position)
+        return held, scan(connection, mark.position, limit) if held else ()
+    finally:
+        connection.execute("ROLLBACK")
+
+
+def judge_last(connection: sqlite3.Connection) -> None:
+    """Check the last row. Raises `StreamDamaged`."""
+    _judged(connection, connection.execute(_LAST).fetchall())
+
+
+def at(connection: sqlite3.Connection, position: int) -> Mark | None:
+    """Return the mark at a position, or None."""
+    if position == 0:
+        return chain.GENESIS
+    row = connection.execute(_MARK, (position,)).fetchone()
+    return None if row is None else Mark(position, row[0])
+
+
+def head(connection: sqlite3.Connection) -> Mark:
+    """Return the mark of the last row."""
+    row = connection.execute(_HEAD).fetchone()
+    return chain.GENESIS if row is None else Mark(row[0], row[1])
+
+
+def _records(rows: Iterable[Sequence[Any]]) -> list[Record]:
+    kinds = _kinds
+    return [
+        Record(position, _name(stream), version, kinds[kind], recorded_at, meta, body, personal, personal_hash, digest)
+        for position, stream, version, kind, recorded_at, meta, body, personal, personal_hash, digest in rows
+    ]
+
+
+def _name(stream: bytes | None) -> str:
+    return "(a stream without a name)" if stream is None else str(stream, "utf-8", "surrogateescape")
+
+
+def _judged(connection: sqlite3.Connection, rows: Sequence[Sequence[Any]]) -> tuple[Record, ...]:
+    records = tuple(_records(row[:10] for row in rows))
+    for record, row in zip(records, rows, strict=True):
+        why = _flaw(connection, record, row[10])
+        if why is not None:
+            raise StreamDamaged(record.stream, record.position, why)
+    return records
+
+
+def _flaw(connection: sqlite3.Connection, record: Record, previous: bytes | None) -> str | None:
+    if record.position == 1:
+        previous = chain.GENESIS.hash
+    if previous is None:
+        return "the row before it is missing"
+    why = chain.flaw(record, previous)
+    if why is None:
+        return None
+    # The stored hash of the row before may be what is damaged; then this row fits the one worked out anew.
+    before = scan(connection, record.position - 2, 1)
+    base = at(connection, record.position - 2)
+    if not before or base is None or before[0].position != record.position - 1:
+        return why
+    anew = chain.digest(before[0], base.hash)
+    return why if anew is None else chain.flaw(record, anew)

@@ -1,0 +1,507 @@
+"""The method table: every operation once, with its wire name, its parameters, the scope it needs and what it does.
+
+Two doors lead here: the gateway with frames, and the command line on the log itself. Neither can do what the other cannot.
+No method decides: they find the stream, build the command, hand it to the desk, and shape the answer (protocol §6).
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Generic, Protocol, TypeVar
+
+import msgspec
+from msgspec import UNSET, Raw, Struct, UnsetType
+
+from . import entries, ids
+from .authority import ADMIN, NODE, OPERATOR, PAIRING, READ, WRITE
+from .commands import Approve, Caller, Reject, Remove, Rename, Revoke, Rotate
+from .decide import unknown_request
+from .desk import Desk, Handled
+from .device import Device
+from .entries import Node, PairedEntry, PendingEntry, Presence
+from .events import DeviceEvent, Personal, TokenIssued, TokenRevoked, TokenRotated, kind_of
+from .listing import Fate, Listing
+from .refusals import Reason, Refused
+from .shapes import BadParams, Name, NoParams, decode_params
+from .tokens import Keyring
+
+P = TypeVar("P", bound=Struct)
+
+
+class Sessions(Protocol):
+    """Who is connected right now; the command line on the log alone knows nobody."""
+
+    def presence(self) -> list[Presence]:
+        """Return one entry for every live session."""
+
+    def nodes(self) -> dict[str, Node]:
+        """Return the connected nodes by device id."""
+
+    def connected(self, device: str) -> bool:
+        """Say whether a device has a live session."""
+
+
+class Nobody:
+    """No sessions: nothing is connected where no gateway runs."""
+
+    def presence(self) -> list[Presence]:
+        """Return nothing."""
+        return []
+
+    def nodes(self) -> dict[str, Node]:
+        """Return nothing."""
+        return {}
+
+    def connected(self, device: str) -> bool:
+        """Say no."""
+        return False
+
+
+@dataclass(frozen=True)
+class Service:
+    """What methods work with. `under` is the keyed tag of the present shared secret; `clock` gives ms."""
+
+    desk: Desk
+    views: Listing
+    keyring: Keyring
+    clock: Callable[[], int]
+    version: str
+    under: str | None = None
+    sessions: Sessions = field(default_factory=Nobody)
+    started_at: int = 0
+    config: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Call(Generic[P]):
+    """One call of one method by one caller."""
+
+    service: Service
+    caller: Caller
+    params: P
+
+    def stamp(self) -> dict[str, Any]:
+        """Return what every command of this call carries."""
+        now = self.service.clock()
+        personal = Personal(salt=ids.salt(), address=self.caller.address) if self.caller.address else None
+        return {
+            "id": ids.uuid7(now),
+            "now": now,
+            "by": self.caller,
+            "personal": personal,
+            "reason": getattr(self.params, "reason", None),
+            "ticket": getattr(self.params, "ticket", None),
+        }
+
+
+@dataclass(frozen=True)
+class Method(Generic[P]):
+    """One operation. `scope` None: any session of these roles may call it."""
+
+    name: str
+    params: type[P]
+    run: Callable[[Call[P]], Awaitable[Any]]
+    scope: str | None
+    roles: tuple[str, ...] = (OPERATOR,)
+
+
+class Params(Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
+    """Parameters of a method: a closed object."""
+
+
+class Reasoned(Params, frozen=True, kw_only=True):
+    """`reason` and `ticket` are a person's words for the record; `receipt` asks for the event that recorded the answer."""
+
+    reason: str | None = None
+    ticket: str | None = None
+    receipt: bool = False
+
+
+class ApproveParams(Reasoned, frozen=True, kw_only=True):
+    """`seen` is the digest of what the approver was shown."""
+
+    request_id: Name
+    seen: Name | None = None
+
+
+class RejectParams(Reasoned, frozen=True, kw_only=True):
+    """One request by its id."""
+
+    request_id: Name
+
+
+class RemoveParams(Reasoned, frozen=True, kw_only=True):
+    """One device by its id; blanks around it do not matter."""
+
+    device_id: Name
+
+
+class RenameParams(Reasoned, frozen=True, kw_only=True):
+    """A label of 1 to 64 characters after trimming; null takes the label away."""
+
+    device_id: Name
+    label: str | None
+
+
+class RotateParams(Reasoned, frozen=True, kw_only=True):
+    """`scopes` absent keeps the token's present ones."""
+
+    device_id: Name
+    role: Name
+    scopes: tuple[Name, ...] | UnsetType = UNSET
+
+
+class RevokeParams(Reasoned, frozen=True, kw_only=True):
+    """The token of one role of one device."""
+
+    device_id: Name
+    role: Name
+
+
+class ListParams(Params, frozen=True, kw_only=True):
+    """`device` is a full id, a prefix of 4 characters or more, or a label."""
+
+    device: Name | None = None
+
+
+class AnyParams(Struct, frozen=True):
+    """Parameters that are taken and not looked at."""
+
+
+class Receipt(Struct, frozen=True, rename="camel", omit_defaults=True):
+    """The event that recorded an answer. `changed` false: it had been answered so before, and this call changed nothing."""
+
+    position: int
+    kind: str
+    changed: bool = True
+
+
+class Approved(Struct, frozen=True, rename="camel", omit_defaults=True, kw_only=True):
+    """The answer to `device.pair.approve`."""
+
+    request_id: str
+    device: PairedEntry | None = None
+    recorded: Receipt | None = None
+
+
+class Rejected(Struct, frozen=True, rename="camel", omit_defaults=True, kw_only=True):
+    """The answer to `device.pair.reject`."""
+
+    request_id: str
+    device_id: str
+    recorded: Receipt | None = None
+
+
+class Removed(Struct, frozen=True, rename="camel", omit_defaults=True, kw_only=True):
+    """The answer to `device.pair.remove`."""
+
+    device_id: str
+    recorded: Receipt | None = None
+
+
+class Renamed(Struct, frozen=True, rename="camel", omit_defaults=True, kw_only=True):
+    """The answer to `device.pair.rename`; no label: it was taken away."""
+
+    device_id: str
+    label: str | None = None
+    recorded: Receipt | None = None
+
+
+class Rotated(Struct, frozen=True, rename="camel", omit_defaults=True, kw_only=True):
+    """The answer to `device.token.rotate`; `token` goes to the device itself alone (T4)."""
+
+    device_id: str
+    role: str
+    scopes: tuple[str, ...]
+    rotated_at_ms: int
+    token: str | None = None
+    token_delivery: str | None = None
+    recorded: Receipt | None = None
+
+
+class Revoked(Struct, frozen=True, rename="camel", omit_defaults=True, kw_only=True):
+    """The answer to `device.token.revoke`."""
+
+    device_id: str
+    role: str
+    revoked_at_ms: int
+    recorded: Receipt | None = None
+
+
+class PairList(Struct, frozen=True):
+    """The answer to `device.pair.list`: exactly the protocol's two keys."""
+
+    pending: tuple[PendingEntry, ...]
+    paired: tuple[PairedEntry, ...]
+
+
+class DeviceList(Struct, frozen=True):
+    """The answer to `device.list`: the same lists with what the protocol's own method leaves out, true at `position`."""
+
+    position: int
+    pending: tuple[entries.PendingView, ...]
+    paired: tuple[PairedEntry, ...]
+    closed: tuple[entries.ClosedEntry, ...] = ()
+
+
+async def pair_list(call: Call[NoParams]) -> PairList:
+    """List open requests and paired devices; a session bound to its device sees its own."""
+    service, own = call.service, call.caller.own
+    pending = await service.views.pending(device=own)
+    paired = await service.views.paired(device=own)
+    connected = service.sessions.connected
+    return PairList(
+        tuple(entries.pending(row) for row in pending.rows),
+        tuple(entries.paired(row, connected(row.device)) for row in paired.rows),
+    )
+
+
+async def device_list(call: Call[ListParams]) -> DeviceList:
+    """List devices and requests, all or one, at a position."""
+    service = call.service
+    device = await find(call, call.params.device) if call.params.device else call.caller.own
+    pending = await service.views.pending(device=device)
+    paired = await service.views.paired(device=device)
+    connected = service.sessions.connected
+    return DeviceList(
+        paired.position,
+        tuple(entries.pending_view(row) for row in pending.rows),
+        tuple(entries.paired(row, connected(row.device)) for row in paired.rows),
+        entries.closed(await service.desk.device(device)) if device else (),
+    )
+
+
+async def find(call: Call[Any], name: str) -> str:
+    """Return the id of the device that a full id, a prefix or a label names. Raises `Refused` for none and for several (L14)."""
+    own = call.caller.own
+    matches = [m for m in await call.service.views.matches(name.strip()) if own in {None, m.device}]
+    if len(matches) == 1:
+        return matches[0].device
+    if not matches:
+        raise Refused(Reason.UNKNOWN_DEVICE)
+    candidates = [{"deviceId": m.device, "label": m.label, "displayName": m.name, "status": m.status} for m in matches]
+    raise Refused(Reason.AMBIGUOUS_DEVICE, name=name, count=len(matches), details={"candidates": candidates})
+
+
+async def approve(call: Call[ApproveParams]) -> Approved:
+    """Grant exactly one request (protocol §6.4)."""
+    service, p = call.service, call.params
+    fate = await _fate(call, p.request_id, Reason.APPROVAL_DENIED)
+    command = Approve(
+        device=fate.device,
+        request=p.request_id,
+        issue=ids.issue_id(),
+        key=service.keyring.current.id,
+        seen=p.seen,
+        under=service.under,
+        **call.stamp(),
+    )
+    handled = await _truthful(call, fate, service.desk.handle(command))
+    rows = (await service.views.paired(device=fate.device)).rows
+    device = entries.paired(rows[0], service.sessions.connected(fate.device)) if rows else None
+    return Approved(request_id=p.request_id, device=device, recorded=_receipt(p, handled, fate))
+
+
+async def reject(call: Call[RejectParams]) -> Rejected:
+    """Say no to exactly one request (protocol §6.5)."""
+    fate = await _fate(call, call.params.request_id, Reason.REJECTION_DENIED)
+    command = Reject(device=fate.device, request=call.params.request_id, **call.stamp())
+    handled = await _truthful(call, fate, call.service.desk.handle(command))
+    recorded = _receipt(call.params, handled, fate)
+    return Rejected(request_id=call.params.request_id, device_id=fate.device, recorded=recorded)
+
+
+async def remove(call: Call[RemoveParams]) -> Removed:
+    """End a device's grant, tokens and open request (protocol §6.5)."""
+    device = call.params.device_id.strip()
+    handled = await call.service.desk.handle(Remove(device=device, **call.stamp()))
+    return Removed(device_id=device, recorded=_receipt(call.params, handled))
+
+
+async def rename(call: Call[RenameParams]) -> Renamed:
+    """Label a device (protocol §6.1)."""
+    device, label = call.params.device_id.strip(), call.params.label
+    if label is not None:
+        label = label.strip()
+        if not 1 <= len(label) <= 64:
+            raise Refused(Reason.LABEL_REQUIRED)
+    stamp = call.stamp()
+    address = call.caller.address
+    stamp["personal"] = Personal(salt=ids.salt(), label=label, address=address) if label or address else None
+    labelled = None if label is None else call.service.keyring.current.tag("label", label)
+    handled = await call.service.desk.handle(Rename(device=device, labelled=labelled, **stamp))
+    return Renamed(device_id=device, label=label, recorded=_receipt(call.params, handled))
+
+
+async def rotate(call: Call[RotateParams]) -> Rotated:
+    """Retire a token and issue the next (protocol §6.6)."""
+    service, p = call.service, call.params
+    device = p.device_id.strip()
+    command = Rotate(
+        device=device,
+        role=p.role.strip(),
+        scopes=None if p.scopes is UNSET else p.scopes,
+        issue=ids.issue_id(),
+        key=service.keyring.current.id,
+        **call.stamp(),
+    )
+    handled = await service.desk.handle(command)
+    event = handled.events[0]
+    if not isinstance(event, TokenIssued | TokenRotated):
+        raise TypeError(f"a rotation gave {kind_of(event)}")
+    standing = call.caller.standing
+    mine = call.caller.method == "device-token" and standing is not None and standing.device == device
+    return Rotated(
+        device_id=p.device_id,
+        role=event.role,
+        scopes=event.scopes,
+        rotated_at_ms=event.at,
+        token=service.keyring.current.token(device, event.role, event.issue) if mine else None,
+        token_delivery="in-band" if mine else "withheld-cross-device",
+        recorded=_receipt(p, handled),
+    )
+
+
+async def revoke(call: Call[RevokeParams]) -> Revoked:
+    """Kill a token (protocol §6.6)."""
+    device, role = call.params.device_id.strip(), call.params.role.strip()
+    handled = await call.service.desk.handle(Revoke(device=device, role=role, **call.stamp()))
+    event = handled.events[0]
+    at = event.at if isinstance(event, TokenRevoked) else 0
+    return Revoked(device_id=device, role=role, revoked_at_ms=at, recorded=_receipt(call.params, handled))
+
+
+async def _fate(call: Call[Any], request: str, denied: Reason) -> Fate:
+    """Find whose request an id is. A session bound to its device learns nothing of others (A8)."""
+    fate = await call.service.views.request(request)
+    own = call.caller.own
+    if own is not None and (fate is None or fate.device != own):
+        raise Refused(denied, rule="foreign")
+    if fate is None:
+        raise unknown_request(None)
+    return fate
+
+
+async def _truthful(
+    call: Call[Any], fate: Fate, work: Awaitable[Handled[Device, DeviceEvent]]
+) -> Handled[Device, DeviceEvent]:
+    """Add to a refusal what became of the request: who answered it, when, where that is recorded, and what replaced it."""
+    try:
+        return await work
+    except Refused as refused:
+        if refused.reason is Reason.UNKNOWN_REQUEST:
+            latest = await call.service.views.request(fate.request)
+            raise Refused(refused.reason, details=entries.fate(latest or fate), fate=refused.fields.get("fate", "")) from None
+        raise
+
+
+def _receipt(params: Reasoned, handled: Handled[Device, DeviceEvent], fate: Fate | None = None) -> Receipt | None:
+    if not params.receipt:
+        return None
+    if not handled.records:
+        return Receipt(fate.position if fate else 0, f"request.{fate.outcome}" if fate else "", changed=False)
+    return Receipt(handled.records[0].position, handled.records[0].kind)
+
+
+async def health(call: Call[AnyParams]) -> entries.Health:
+    """Say that the gateway lives; needs neither role nor scope."""
+    return entries.Health(ts=call.service.clock())
+
+
+async def status(call: Call[AnyParams]) -> entries.Status:
+    """Count what there is."""
+    service = call.service
+    pending, paired = await service.views.pending(), await service.views.paired()
+    now = service.clock()
+    return entries.Status(
+        ts=now,
+        runtime_version=service.version,
+        uptime_ms=max(0, now - service.started_at) if service.started_at else 0,
+        position=paired.position,
+        pending=len(pending.rows),
+        paired=len(paired.rows),
+        sessions_live=len(service.sessions.presence()),
+    )
+
+
+async def presence(call: Call[AnyParams]) -> list[Presence]:
+    """List the live sessions."""
+    return call.service.sessions.presence()
+
+
+async def node_list(call: Call[AnyParams]) -> entries.NodeList:
+    """List the nodes: those paired, and whether each is connected."""
+    rows = (await call.service.views.paired()).rows
+    live = call.service.sessions.nodes()
+    nodes = [entries.node(row, live.get(row.device)) for row in rows if NODE in row.roles]
+    return entries.NodeList(ts=call.service.clock(), nodes=nodes)
+
+
+async def config_get(call: Call[AnyParams]) -> entries.Config:
+    """Show the settings that may be shown; a secret never is."""
+    return entries.Config(config=dict(call.service.config), hash=entries.config_hash(call.service.config))
+
+
+async def skills_bins(call: Call[AnyParams]) -> dict[str, list[str]]:
+    """Answer a node host's question for helper programs: there are none here."""
+    return {"bins": []}
+
+
+async def node_event(call: Call[AnyParams]) -> dict[str, bool]:
+    """Take a node's own event; nothing here listens for it."""
+    return {"ok": True}
+
+
+_TABLE: tuple[Method[Any], ...] = (
+    Method("health", AnyParams, health, None, (OPERATOR, NODE)),
+    Method("status", AnyParams, status, READ),
+    Method("system-presence", AnyParams, presence, READ),
+    Method("node.list", AnyParams, node_list, READ),
+    Method("config.get", AnyParams, config_get, READ),
+    Method("device.pair.list", NoParams, pair_list, PAIRING),
+    Method("device.pair.approve", ApproveParams, approve, PAIRING),
+    Method("device.pair.reject", RejectParams, reject, PAIRING),
+    Method("device.pair.remove", RemoveParams, remove, PAIRING),
+    Method("device.pair.rename", RenameParams, rename, PAIRING),
+    Method("device.token.rotate", RotateParams, rotate, PAIRING),
+    Method("device.token.revoke", RevokeParams, revoke, PAIRING),
+    Method("device.list", ListParams, device_list, PAIRING),
+    Method("skills.bins", AnyParams, skills_bins, None, (NODE,)),
+    Method("node.event", AnyParams, node_event, None, (NODE,)),
+)
+METHODS: dict[str, Method[Any]] = {method.name: method for method in _TABLE}
+
+
+def permit(caller: Caller, name: str) -> Method[Any]:
+    """Return the method if this session may call it: role, then scope, then whether it exists (protocol §1.5, §7.5).
+
+    A method that nobody classified needs operator.admin. Raises `Refused`.
+    """
+    method = METHODS.get(name)
+    if name == "health" and method is not None:
+        return method
+    if caller.role not in (method.roles if method else (OPERATOR,)):
+        raise Refused(Reason.ROLE_NOT_ALLOWED, role=caller.role)
+    held = caller.scopes or ()
+    needed = method.scope if method else ADMIN
+    if needed is not None and needed not in held and ADMIN not in held and not (needed == READ and WRITE in held):
+        raise Refused(Reason.MISSING_SCOPE, scope=needed)
+    if name == "connect":
+        raise Refused(Reason.CONNECT_TWICE)
+    if method is None:
+        raise Refused(Reason.UNKNOWN_METHOD, method=name)
+    return method
+
+
+async def call(service: Service, caller: Caller, name: str, params: Raw | None) -> Any:
+    """Run one method for one caller and return its result Struct. Raises `Refused`, `PairingError`."""
+    method = permit(caller, name)
+    try:
+        decoded = decode_params(name, method.params, params)
+    except BadParams as bad:
+        raise Refused(Reason.INVALID_PARAMS, method=name, problems=bad.problems) from None
+    return await method.run(Call(service, caller, decoded))
+
+
+def encode(result: Any) -> Raw:
+    """Return a result as JSON."""
+    return Raw(msgspec.json.encode(result))

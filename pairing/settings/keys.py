@@ -1,0 +1,326 @@
+"""Every setting: its place in the typed tree, default, kind, meaning, and the variable and flag that override it.
+
+The annotations of the tree are the one table; `KEYS` is the same table by dotted name. Nothing here reads anything.
+"""
+
+from collections.abc import Iterator, Mapping
+from ipaddress import ip_address
+from pathlib import Path
+from types import MappingProxyType
+from typing import Annotated, Any, Literal, get_type_hints
+
+import msgspec
+from msgspec import Struct
+
+from pairing.authority import OPERATOR_SCOPES
+
+from .kinds import Choice, Flag, Integer, Kind, Limit, ListOf, SecretText
+from .secret import Secret
+from .words import BIND, NETWORK, ORIGIN, PATH, SCOPE, URL, Network
+
+AuthMode = Literal["token", "password", "none"]
+LogLevel = Literal["debug", "info", "warning", "error"]
+LogFormat = Literal["auto", "console", "json"]
+
+_DAY_MS = 86_400_000
+
+
+class Setting(Struct, frozen=True):
+    """Describe one setting. `admits` marks what decides who gets in, and so belongs to the policy digest."""
+
+    kind: Kind
+    meaning: str
+    env: str | None = None
+    flag: str | None = None
+    admits: bool = False
+
+
+class RateLimit(Struct, frozen=True, kw_only=True, rename="camel"):
+    """How many wrong secrets an address may present (protocol §4.6)."""
+
+    max_attempts: Annotated[
+        int, Setting(Limit(1, 1_000), "Wrong secrets from one address before it is locked out.", admits=True)
+    ] = 10
+    window_ms: Annotated[
+        int, Setting(Limit(1_000, _DAY_MS), "Time in which wrong secrets are counted together, in ms.", admits=True)
+    ] = 60_000
+    lockout_ms: Annotated[int, Setting(Limit(1_000, _DAY_MS), "How long an address stays locked out, in ms.", admits=True)] = (
+        300_000
+    )
+    exempt_loopback: Annotated[
+        bool,
+        Setting(Flag(), "Do not count loopback connections that carry no browser origin.", admits=True),
+    ] = True
+
+
+class Auth(Struct, frozen=True, kw_only=True, rename="camel"):
+    """The gateway's shared secrets (protocol §4.1)."""
+
+    mode: Annotated[
+        AuthMode,
+        Setting(
+            Choice(("token", "password", "none")),
+            "Which shared secret admits. Unset: `password` when a password is configured, else `token`."
+            " `none` is accepted on loopback only.",
+            flag="--auth",
+            admits=True,
+        ),
+    ] = "token"
+    token: Annotated[
+        Secret | None,
+        Setting(
+            SecretText(),
+            "The shared token. Unset: the random one made at first start, in `shared-token` of the state folder.",
+            env="PAIRING_GATEWAY_TOKEN",
+            flag="--token",
+        ),
+    ] = None
+    password: Annotated[
+        Secret | None,
+        Setting(SecretText(), "The shared password.", env="PAIRING_GATEWAY_PASSWORD", flag="--password"),
+    ] = None
+    rate_limit: RateLimit = RateLimit()
+
+
+class Remote(Struct, frozen=True, kw_only=True, rename="camel"):
+    """The gateway that commands on this host talk to in remote mode (protocol §8.2)."""
+
+    url: Annotated[
+        str | None,
+        Setting(URL, "Where the remote gateway listens.", env="PAIRING_GATEWAY_URL", flag="--url"),
+    ] = None
+    token: Annotated[Secret | None, Setting(SecretText(), "The remote gateway's shared token.")] = None
+    password: Annotated[Secret | None, Setting(SecretText(), "The remote gateway's shared password.")] = None
+
+
+class NodePairing(Struct, frozen=True, kw_only=True, rename="camel"):
+    """Automatic approval of nodes (protocol §5.3)."""
+
+    auto_approve_cidrs: Annotated[
+        tuple[Network, ...],
+        Setting(
+            ListOf(NETWORK, "IP addresses or CIDRs"),
+            "Addresses from which a new node without scopes is approved at first contact.",
+            admits=True,
+        ),
+    ] = ()
+
+
+class Nodes(Struct, frozen=True, kw_only=True, rename="camel"):
+    """What holds for nodes alone."""
+
+    pairing: NodePairing = NodePairing()
+
+
+class Pairing(Struct, frozen=True, kw_only=True, rename="camel"):
+    """What holds for every pairing."""
+
+    local_ceiling: Annotated[
+        tuple[str, ...],
+        Setting(
+            ListOf(SCOPE, "operator scopes"),
+            "The most that a local connection with the right shared secret is given, or may give, without review.",
+            admits=True,
+        ),
+    ] = OPERATOR_SCOPES
+    max_pending: Annotated[int, Setting(Limit(1, 100_000), "Pending requests that are kept in all.", admits=True)] = 1_000
+    max_pending_per_address: Annotated[
+        int, Setting(Limit(1, 100_000), "Pending requests that are kept for one address.", admits=True)
+    ] = 50
+    request_ttl_ms: Annotated[
+        int,
+        Setting(Limit(1_000, 7 * _DAY_MS), "Life of a pending request after its last contact, in ms.", admits=True),
+    ] = 300_000
+
+
+class ControlUi(Struct, frozen=True, kw_only=True, rename="camel"):
+    """What browsers may do (protocol §4.4, §5.9)."""
+
+    allowed_origins: Annotated[
+        tuple[str, ...],
+        Setting(
+            ListOf(ORIGIN, "origins"),
+            "Browser origins that may connect, besides loopback ones on this host. `*` admits every page.",
+            admits=True,
+        ),
+    ] = ()
+    allow_insecure_auth: Annotated[
+        bool,
+        Setting(Flag(), "Let a local Control UI in by shared secret without a device identity.", admits=True),
+    ] = False
+    dangerously_disable_device_auth: Annotated[
+        bool,
+        Setting(Flag(), "Let any Control UI in without a device identity and without pairing.", admits=True),
+    ] = False
+    dangerously_allow_host_header_origin_fallback: Annotated[
+        bool,
+        Setting(Flag(), "Accept an origin that equals the Host header the client sent.", admits=True),
+    ] = False
+
+
+class Tls(Struct, frozen=True, kw_only=True, rename="camel"):
+    """The gateway's own certificate; both files or neither."""
+
+    cert: Annotated[Path | None, Setting(PATH, "PEM file with the certificate chain.", flag="--tls-cert")] = None
+    key: Annotated[Path | None, Setting(PATH, "PEM file with the private key.", flag="--tls-key")] = None
+
+
+class Gateway(Struct, frozen=True, kw_only=True, rename="camel"):
+    """The gateway: where it listens, whom it admits, what it bounds."""
+
+    port: Annotated[
+        int,
+        Setting(
+            Integer(1, 65_535),
+            "TCP port for HTTP and WebSocket.",
+            env="PAIRING_GATEWAY_PORT",
+            flag="--port",
+        ),
+    ] = 18_789
+    bind: Annotated[
+        str,
+        Setting(
+            BIND,
+            "Where it listens: `loopback` is 127.0.0.1, `lan` every IPv4 address of this host (0.0.0.0).",
+            flag="--bind",
+        ),
+    ] = "loopback"
+    mode: Annotated[
+        Literal["local", "remote"],
+        Setting(
+            Choice(("local", "remote")),
+            "Whether commands on this host talk to the gateway here or to `gateway.remote.url`.",
+        ),
+    ] = "local"
+    auth: Auth = Auth()
+    remote: Remote = Remote()
+    nodes: Nodes = Nodes()
+    pairing: Pairing = Pairing()
+    trusted_proxies: Annotated[
+        tuple[Network, ...],
+        Setting(
+            ListOf(NETWORK, "IP addresses or CIDRs"),
+            "Proxies whose forwarded headers name the client.",
+            admits=True,
+        ),
+    ] = ()
+    allow_real_ip_fallback: Annotated[
+        bool,
+        Setting(Flag(), "Believe X-Real-IP of a trusted proxy that sends no X-Forwarded-For.", admits=True),
+    ] = False
+    control_ui: ControlUi = ControlUi()
+    handshake_timeout_ms: Annotated[
+        int, Setting(Limit(100, 600_000), "Time from accept to a successful login, in ms.", admits=True)
+    ] = 15_000
+    max_preauth_per_address: Annotated[
+        int, Setting(Limit(1, 10_000), "Sockets of one address that are not logged in yet.", admits=True)
+    ] = 32
+    max_connections: Annotated[int, Setting(Limit(1, 1_000_000), "Sockets in all.", admits=True)] = 10_000
+    tls: Tls = Tls()
+
+    @property
+    def host(self) -> str:
+        """The address to listen on."""
+        return {"loopback": "127.0.0.1", "lan": "0.0.0.0"}.get(self.bind, self.bind)  # noqa: S104
+
+    @property
+    def on_loopback(self) -> bool:
+        """Whether only this host can reach the gateway directly."""
+        return ip_address(self.host).is_loopback
+
+
+class Log(Struct, frozen=True, kw_only=True, rename="camel"):
+    """The operator's log lines, which are not the event log."""
+
+    level: Annotated[
+        LogLevel,
+        Setting(
+            Choice(("debug", "info", "warning", "error")),
+            "The least serious lines that are written.",
+            flag="--log-level",
+        ),
+    ] = "info"
+    format: Annotated[
+        LogFormat,
+        Setting(
+            Choice(("auto", "console", "json")),
+            "`auto` is readable on a terminal and JSON lines otherwise.",
+            flag="--log-format",
+        ),
+    ] = "auto"
+
+
+class Settings(Struct, frozen=True, kw_only=True):
+    """Every setting, the state folder they belong to, and where each came from.
+
+    `sources` maps each dotted name to `default`, `file <path>:<line>`, `env NAME`, `flag --name` or
+    `generated <path>`. `warnings` are sentences for the operator about values that were ignored or are dangerous.
+    """
+
+    gateway: Gateway = Gateway()
+    log: Log = Log()
+    home: Path
+    sources: Mapping[str, str]
+    warnings: tuple[str, ...] = ()
+
+    def source(self, key: str) -> str:
+        """Return where the value of a dotted name came from; raises KeyError for an unknown name."""
+        return self.sources[key]
+
+    def value(self, key: str) -> Any:
+        """Return the typed value of a dotted name; raises KeyError for an unknown name."""
+        found: Any = self
+        for attribute in KEYS[key].attributes:
+            found = getattr(found, attribute)
+        return found
+
+
+class Key(Struct, frozen=True):
+    """One row of the table: a setting with its dotted name, its attributes in the tree, and its default."""
+
+    name: str
+    attributes: tuple[str, ...]
+    default: Any
+    setting: Setting
+
+    @property
+    def path(self) -> tuple[str, ...]:
+        """The name as keys of nested tables."""
+        return tuple(self.name.split("."))
+
+    @property
+    def secret(self) -> bool:
+        """Whether the value is a Secret."""
+        return isinstance(self.setting.kind, SecretText)
+
+
+def _rows(tree: type[Struct], names: tuple[str, ...] = (), attributes: tuple[str, ...] = ()) -> Iterator[Key]:
+    hints = get_type_hints(tree, include_extras=True)
+    for field in msgspec.structs.fields(tree):
+        hint, here = hints[field.name], (*names, field.encode_name)
+        (setting,) = getattr(hint, "__metadata__", (None,))
+        if isinstance(setting, Setting):
+            yield Key(".".join(here), (*attributes, field.name), field.default, setting)
+        elif isinstance(hint, type) and issubclass(hint, Struct):
+            yield from _rows(hint, here, (*attributes, field.name))
+
+
+def _sections(keys: Mapping[str, Key]) -> frozenset[tuple[str, ...]]:
+    return frozenset(key.path[:depth] for key in keys.values() for depth in range(1, len(key.path)))
+
+
+KEYS: Mapping[str, Key] = MappingProxyType({key.name: key for key in _rows(Settings)})
+SECTIONS = _sections(KEYS)
+
+
+def assemble(tree: type[Any], values: Mapping[str, Any], names: tuple[str, ...] = ()) -> Any:
+    """Return a part of the tree holding the values given by dotted name, and defaults for all others."""
+    given = {}
+    for field in msgspec.structs.fields(tree):
+        here = (*names, field.encode_name)
+        name = ".".join(here)
+        if name in values:
+            given[field.name] = values[name]
+        elif here in SECTIONS:
+            given[field.name] = assemble(field.type, values, here)
+    return tree(**given)

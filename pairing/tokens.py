@@ -1,0 +1,86 @@
+"""Gateway keys and what is derived from them: device tokens and tags. Tokens are derived, compared, and never stored.
+
+The key lives in its own 0600 file, outside the log. This file knows no file: see `pairing.keyring`.
+"""
+
+import hashlib
+import hmac
+
+from msgspec import Struct
+
+from .device import Device
+from .identity import b64url
+
+KEY_BYTES = 32
+TOKEN_LENGTH = 43
+
+
+class GatewayKey(Struct, frozen=True):
+    """One secret of the gateway, 32 random bytes. Its repr shows the id only."""
+
+    secret: bytes
+
+    def __repr__(self) -> str:
+        return f"GatewayKey({self.id})"
+
+    def __rich_repr__(self) -> list[tuple[str, str]]:
+        return [("id", self.id)]
+
+    @property
+    def id(self) -> str:
+        """The key's public name: 16 hex characters that events carry."""
+        return self._mac("pairing key id v1").hex()[:16]
+
+    def _mac(self, purpose: str, *parts: str) -> bytes:
+        encoded = [part.encode("utf-8", "surrogatepass") for part in (purpose, *parts)]
+        message = b"".join(len(part).to_bytes(4, "big") + part for part in encoded)
+        return hmac.digest(self.secret, message, hashlib.sha256)
+
+    def token(self, device: str, role: str, issue: str) -> str:
+        """Return the token of one generation: 43 characters of base64url, 256 bits."""
+        return b64url(self._mac("pairing token v1", device, role, issue))
+
+    def tag(self, purpose: str, *parts: str | None) -> str:
+        """Return 16 hex characters that are equal for equal parts and tell nothing to those without the key."""
+        marked = [part for value in parts for part in ("0" if value is None else "1", value or "")]
+        return self._mac(f"pairing tag v1 {purpose}", *marked).hex()[:16]
+
+
+class Keyring(Struct, frozen=True):
+    """The gateway's present key, and older ones whose tokens still hold until they are rotated."""
+
+    current: GatewayKey
+    older: tuple[GatewayKey, ...] = ()
+
+    def find(self, id: str) -> GatewayKey | None:
+        """Return a key by its id."""
+        return next((key for key in (self.current, *self.older) if key.id == id), None)
+
+    def token_of(self, state: Device, device: str, role: str) -> str | None:
+        """Return the present token of a device's role, for that device alone (T4); None without one, or without its key."""
+        token = state.token(role)
+        if token is None or token.revoked_at is not None:
+            return None
+        key = self.find(token.key)
+        return key.token(device, role, token.issue) if key else None
+
+    def recognise(self, state: Device, device: str, role: str, presented: str) -> str | None:
+        """Return the generation that a presented token is, of one role of one device; compared in constant time (T3).
+
+        Current tokens (revoked ones too, so that a verdict can say so) come first, then those the state still remembers.
+        """
+        shown = presented.encode("utf-8", "surrogatepass")
+        token = state.token(role)
+        known = [(token.issue, token.key)] if token else []
+        known += [(old.issue, old.key) for old in reversed(state.retired) if old.role == role]
+        for issue, key_id in known:
+            key = self.find(key_id)
+            if key and hmac.compare_digest(key.token(device, role, issue).encode(), shown):
+                return issue
+        return None
+
+
+def same_secret(given: str, configured: str) -> bool:
+    """Compare a shared secret in constant time; blank never matches (T3)."""
+    left, right = (text.strip().encode("utf-8", "surrogatepass") for text in (given, configured))
+    return bool(left) and bool(right) and hmac.compare_digest(hashlib.sha256(left).digest(), hashlib.sha256(right).digest())

@@ -1,0 +1,178 @@
+"""activity.db: when and from where tokens were last used, and the contacts that were refused. Losing it loses no right.
+
+Noting is synchronous and cheap; the file hears of it every few seconds and at the end. No decision is made on it, and it holds no
+secret.
+"""
+
+import secrets
+import sqlite3
+from collections.abc import Iterable
+from pathlib import Path
+
+import aiosqlite
+import anyio
+import msgspec
+import structlog
+from msgspec import Struct
+
+from pairing.listing import RefusedContact
+
+from . import expendable
+from .contacts import MOST, Ring
+
+log = structlog.get_logger("pairing.activity")
+
+SCHEMA = """
+CREATE TABLE uses (
+    device TEXT NOT NULL, role TEXT NOT NULL, issue TEXT NOT NULL, at INTEGER NOT NULL, address TEXT, PRIMARY KEY (device, role)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE contacts (
+    reference TEXT PRIMARY KEY, proven INTEGER NOT NULL, at INTEGER NOT NULL, device TEXT, body TEXT NOT NULL
+) STRICT;
+CREATE INDEX contacts_age ON contacts (proven, at);
+CREATE INDEX contacts_at ON contacts (at);
+CREATE INDEX contacts_device ON contacts (device, at)
+"""
+VERSION = 1
+EVERY = 5.0
+
+_USE = """
+INSERT INTO uses VALUES (?, ?, ?, ?, ?)
+    ON CONFLICT (device, role) DO UPDATE SET issue = excluded.issue, at = excluded.at, address = excluded.address
+    WHERE excluded.at >= uses.at"""
+_CONTACT = "INSERT OR REPLACE INTO contacts VALUES (?, ?, ?, ?, ?)"
+# Several processes write, each with a ring of its own.
+_TRIM = "DELETE FROM contacts WHERE reference IN (SELECT reference FROM contacts ORDER BY proven DESC, at DESC LIMIT -1 OFFSET ?)"
+_LOAD = "SELECT body FROM contacts ORDER BY at, reference"
+_CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(RefusedContact).decode
+
+
+class Use(Struct, frozen=True, gc=False):
+    """The last use of a role's token: its generation, when (ms), and from which address."""
+
+    issue: str
+    at: int
+    address: str | None
+
+
+class Activity:
+    """What the gateway notes in passing."""
+
+    def __init__(self, db: aiosqlite.Connection, path: Path | None, ring: Ring) -> None:
+        self._db = db
+        self._path = path
+        self._ring = ring
+        self._uses: dict[tuple[str, str], Use] = {}
+        self._lock = anyio.Lock()
+
+    @classmethod
+    async def open(cls, path: Path | None) -> "Activity":
+        """Open the file, or one in memory where it cannot be written."""
+        try:
+            db = await expendable.connect(path, SCHEMA, VERSION)
+        except (OSError, sqlite3.Error) as error:
+            log.warning("activity cannot be written and is kept in memory", path=str(path), error=str(error))
+            path, db = None, await expendable.connect(None, SCHEMA, VERSION)
+        ring = Ring()
+        for (body,) in await db.execute_fetchall(_LOAD):
+            ring.restore(_decode(body))
+        return cls(db, path, ring)
+
+    def note_use(self, device: str, role: str, issue: str, now: int, address: str | None) -> None:
+        """Note that a device used the token of a role."""
+        self._uses[device, role] = Use(issue, now, address)
+
+    def refuse(self, contact: RefusedContact) -> str:
+        """Note that a contact was refused, and return the reference to tell it: 8 characters that name this refusal alone."""
+        reference = _reference()
+        while reference in self._ring:
+            reference = _reference()
+        return self._ring.add(contact, reference)
+
+    async def keep(self, every: float = EVERY) -> None:
+        """Write what was noted every so many seconds, for ever."""
+        while True:
+            await anyio.sleep(every)
+            await self.flush()
+
+    async def flush(self) -> None:
+        """Write what was noted. What cannot be written stays noted, and is reported."""
+        async with self._lock:
+            uses, self._uses = self._uses, {}
+            changed, gone = self._ring.changes()
+            if not (uses or changed or gone):
+                return
+            try:
+                await self._write(uses, changed, gone)
+            except sqlite3.Error as error:
+                self._uses = uses | self._uses
+                self._ring.unwritten(changed, gone)
+                log.warning("activity could not be written", path=str(self._path), error=str(error))
+
+    async def uses(self, device: str | None = None) -> dict[str, dict[str, Use]]:
+        """Return the last uses by device and role, of one device or of all."""
+        where, parameters = ("", ()) if device is None else (" WHERE device = ?", (device,))
+        rows = await self._db.execute_fetchall(f"SELECT device, role, issue, at, address FROM uses{where}", parameters)  # noqa: S608
+        found: dict[str, dict[str, Use]] = {}
+        for owner, role, issue, at, address in rows:
+            found.setdefault(owner, {})[role] = Use(issue, at, address)
+        for (owner, role), use in self._uses.items():
+            if device is None or owner == device:
+                found.setdefault(owner, {})[role] = use
+        return found
+
+    async def find(self, reference: str) -> RefusedContact | None:
+        """Return the refused contact of a reference (in either case, with O, I and L read as digits), unless it is long gone."""
+        await self.flush()
+        plain = reference.strip().upper().replace("-", "").translate(_LOOK_ALIKE)
+        return next(iter(await self._contacts("WHERE reference = ?", (plain,))), None)
+
+    async def recent(self, device: str | None = None, limit: int = 100) -> tuple[RefusedContact, ...]:
+        """Return refused contacts, the latest first: of one device, or of all."""
+        await self.flush()
+        if device is None:
+            return await self._contacts("ORDER BY at DESC LIMIT ?", (limit,))
+        return await self._contacts("WHERE device = ? ORDER BY at DESC LIMIT ?", (device, limit))
+
+    async def forget(self, device: str) -> None:
+        """Drop all that is known of a device."""
+        for owner, role in list(self._uses):
+            if owner == device:
+                del self._uses[owner, role]
+        self._ring.forget(device)
+        await self.flush()
+        async with self._lock, expendable.writing(self._db):
+            await self._db.execute("DELETE FROM uses WHERE device = ?", (device,))
+            await self._db.execute("DELETE FROM contacts WHERE device = ?", (device,))
+
+    async def close(self) -> None:
+        """Write what was noted, and let go of the file."""
+        with anyio.CancelScope(shield=True):
+            await self.flush()
+            await expendable.close(self._db)
+
+    async def _write(self, uses: dict[tuple[str, str], Use], changed: list[RefusedContact], gone: list[str]) -> None:
+        async with expendable.writing(self._db):
+            await self._db.executemany(_USE, [(*key, use.issue, use.at, use.address) for key, use in uses.items()])
+            await self._db.executemany("DELETE FROM contacts WHERE reference = ?", [(reference,) for reference in gone])
+            await self._db.executemany(_CONTACT, [_stored(contact) for contact in changed])
+            await self._db.execute(_TRIM, (MOST,))
+
+    async def _contacts(self, where: str, parameters: Iterable[object]) -> tuple[RefusedContact, ...]:
+        rows = await self._db.execute_fetchall(f"SELECT body FROM contacts {where}", tuple(parameters))  # noqa: S608
+        return tuple(_decode(body) for (body,) in rows)
+
+
+def _stored(contact: RefusedContact) -> tuple[object, ...]:
+    return (contact.reference, contact.proven, contact.at, contact.device, _encode(contact).decode())
+
+
+def _reference() -> str:
+    bits = secrets.randbits(40)
+    return "".join(_CROCKFORD[bits >> shift & 31] for shift in range(35, -1, -5))
+
+
+_LOOK_ALIKE = str.maketrans("OIL", "011")

@@ -1,0 +1,223 @@
+"""The questions that the views answer, as SQL, and the rows of an answer.
+
+Every statement gives first the position that its snapshot has reached, so that an answer at a position is never given from views
+that do not know it yet. Pure: it builds text and rows, and never runs anything.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import msgspec
+from msgspec.structs import replace
+
+from pairing.events import Actor, device_stream
+from pairing.listing import Fate, Match, PairedRow, PendingRow, TokenRow
+
+from .activity import Use
+from .spans import held
+
+_REACHED = "(SELECT position FROM mark)"
+_ONE = "stream = (SELECT id FROM words WHERE word = :stream)"
+_DAMAGE = "(SELECT min(position) FROM damages x WHERE x.stream = {0}.stream AND x.position <= :at)"
+
+_PENDING = f"""
+SELECT {_REACHED}, r.request, w.word, r.key, r.need, r.name, r.platform, r.family, r.client_id, r.client_mode, r.role, r.roles,
+       r.scopes, r.address, r.silent, r.repair, r.opened_at, r.expires_at, r.digest, r.from_position, {_DAMAGE.format("r")}
+  FROM requests r JOIN words w ON w.id = r.stream
+ WHERE r.from_position IN ({{0}}) ORDER BY r.opened_at DESC, r.opened_position DESC"""  # noqa: S608
+PENDING = _PENDING.format(held("requests"))
+PENDING_OF = _PENDING.format(held("requests", _ONE))
+
+_PAIRED = f"""
+SELECT {_REACHED}, w.word, d.key, d.name, l.label, d.platform, d.family, d.client_id, d.client_mode, d.role, d.roles, d.scopes,
+       d.address, d.means, d.created_at, d.approved_at, d.from_position, l.from_position, {_DAMAGE.format("d")},
+       t.from_position, t.role, t.scopes, t.issue, t.created_at, t.rotated_at, t.revoked_at, t.under
+  FROM devices d JOIN words w ON w.id = d.stream
+  LEFT JOIN labels l ON l.from_position = (SELECT max(from_position) FROM labels WHERE stream = d.stream AND from_position <= :at)
+  LEFT JOIN tokens t ON t.stream = d.stream AND t.from_position <= :at AND (t.to_position IS NULL OR t.to_position > :at)
+ WHERE d.from_position IN ({{0}}) ORDER BY d.approved_at DESC, d.from_position DESC, t.role"""  # noqa: S608
+PAIRED = _PAIRED.format(held("devices"))
+PAIRED_OF = _PAIRED.format(f"""
+    SELECT from_position FROM devices
+     WHERE from_position = (SELECT max(from_position) FROM devices WHERE {_ONE} AND from_position <= :at)
+       AND (to_position IS NULL OR to_position > :at)""")  # noqa: S608
+
+FATE = f"""
+SELECT {_REACHED}, r.request, w.word, r.outcome, ifnull(r.ended_at, r.opened_at),
+       CASE WHEN r.outcome IS NULL THEN r.opened_position ELSE r.to_position END, r.actor_kind, r.actor_id, r.by
+  FROM requests r JOIN words w ON w.id = r.stream
+ WHERE r.request = :request ORDER BY r.from_position DESC LIMIT 1"""  # noqa: S608
+
+_KNOWN = "EXISTS (SELECT 1 FROM events e WHERE e.stream = w.id AND e.position <= :at)"
+# A full id means its device alone; else a label may mean as many devices as bear it, and a prefix as many as begin with it.
+MATCHES = f"""
+WITH exact AS (SELECT id FROM words w WHERE word = :exact AND {_KNOWN}),
+     begun AS (SELECT id FROM words w WHERE word >= :low AND word < :high AND {_KNOWN} ORDER BY word LIMIT :most),
+     named AS (SELECT stream FROM labels WHERE folded = :folded AND from_position <= :at
+                  AND (to_position IS NULL OR to_position > :at) LIMIT :most),
+     found AS (SELECT id FROM exact
+               UNION SELECT id FROM begun WHERE NOT EXISTS (SELECT 1 FROM exact)
+               UNION SELECT stream FROM named WHERE NOT EXISTS (SELECT 1 FROM exact))
+SELECT {_REACHED}, w.word, d.name, r.name, l.label, d.stream IS NOT NULL, r.stream IS NOT NULL
+  FROM found JOIN words w ON w.id = found.id
+  LEFT JOIN labels l ON l.from_position = (SELECT max(from_position) FROM labels WHERE stream = w.id AND from_position <= :at)
+  LEFT JOIN devices d ON d.from_position = (SELECT max(from_position) FROM devices WHERE stream = w.id AND from_position <= :at)
+                     AND (d.to_position IS NULL OR d.to_position > :at)
+  LEFT JOIN requests r ON r.from_position IN ({held("requests", "stream = w.id")})
+ ORDER BY w.word LIMIT :most"""  # noqa: S608
+
+OVERDUE = f"""
+SELECT {_REACHED}, w.word, r.request FROM requests r JOIN words w ON w.id = r.stream
+ WHERE r.to_position IS NULL AND r.expires_at < :now ORDER BY r.expires_at, r.from_position"""  # noqa: S608
+
+CROWD = f"""
+SELECT {_REACHED}, (SELECT count(*) FROM requests WHERE to_position IS NULL AND address IS :address),
+       (SELECT count(*) FROM requests WHERE to_position IS NULL)"""  # noqa: S608
+
+# Positions have no gaps and times never go back along them, so that halving finds the place without an index.
+POSITION_AT = f"""
+WITH RECURSIVE cut (low, high) AS (
+    SELECT 0, (SELECT position FROM mark)
+    UNION ALL
+    SELECT CASE WHEN e.recorded_at <= :time THEN e.position ELSE low END,
+           CASE WHEN e.recorded_at <= :time THEN high ELSE e.position - 1 END
+      FROM cut JOIN events e ON e.position = (low + high + 1) / 2 WHERE low < high)
+SELECT {_REACHED}, low FROM cut WHERE low = high"""  # noqa: S608
+
+DAMAGED = f"""
+SELECT {_REACHED}, w.word, x.position, x.why FROM damages x JOIN words w ON w.id = x.stream ORDER BY x.position"""  # noqa: S608
+
+_names = msgspec.json.Decoder(tuple[str, ...]).decode
+
+
+def pending_row(row: tuple[Any, ...]) -> PendingRow:
+    """Return a row of `PENDING`."""
+    _, request, stream, key, need, name, platform, family, client_id, client_mode, role, roles, scopes, address, *rest = row
+    silent, repair, opened_at, expires_at, digest, position, damaged = rest
+    return PendingRow(
+        request=request,
+        device=device_of(stream),
+        key=key,
+        need=need,
+        name=name,
+        platform=platform,
+        family=family,
+        client_id=client_id,
+        client_mode=client_mode,
+        role=role,
+        roles=_names(roles),
+        scopes=_names(scopes),
+        address=address,
+        silent=bool(silent),
+        repair=bool(repair),
+        opened_at=opened_at,
+        expires_at=expires_at,
+        digest=digest,
+        position=position,
+        damaged=damaged,
+    )
+
+
+def paired_rows(rows: Iterable[tuple[Any, ...]]) -> Iterator[PairedRow]:
+    """Return the devices of `PAIRED`, each of which comes once for each of its tokens."""
+    held: list[tuple[Any, ...]] = []
+    for row in rows:
+        if held and held[0][16] != row[16]:
+            yield _paired_row(held)
+            held = []
+        held.append(row)
+    if held:
+        yield _paired_row(held)
+
+
+def _paired_row(held: list[tuple[Any, ...]]) -> PairedRow:
+    _, stream, key, name, label, platform, family, client_id, client_mode, role, roles, scopes, address, *rest = held[0][:19]
+    means, created_at, approved_at, position, labelled, damaged = rest
+    tokens = [row[19:] for row in held if row[19] is not None]
+    return PairedRow(
+        device=device_of(stream),
+        key=key,
+        name=name,
+        label=label,
+        platform=platform,
+        family=family,
+        client_id=client_id,
+        client_mode=client_mode,
+        role=role,
+        roles=_names(roles),
+        scopes=_names(scopes),
+        address=address,
+        means=means,
+        created_at=created_at,
+        approved_at=approved_at,
+        tokens=tuple(_token_row(token) for token in tokens),
+        position=max(position, labelled or 0, *(token[0] for token in tokens)),
+        damaged=damaged,
+    )
+
+
+def _token_row(token: tuple[Any, ...]) -> TokenRow:
+    _, role, scopes, issue, created_at, rotated_at, revoked_at, under = token
+    return TokenRow(
+        role=role,
+        scopes=_names(scopes),
+        issue=issue,
+        created_at=created_at,
+        rotated_at=rotated_at,
+        revoked_at=revoked_at,
+        under=under,
+    )
+
+
+def fate(row: tuple[Any, ...]) -> Fate:
+    """Return the row of `FATE`."""
+    _, request, stream, outcome, when, position, actor_kind, actor_id, by = row
+    return Fate(
+        request=request,
+        device=device_of(stream),
+        outcome=outcome or "pending",
+        at=when,
+        position=position,
+        actor=None if actor_kind is None else Actor(actor_kind, actor_id),
+        by=by,
+    )
+
+
+def match(row: tuple[Any, ...]) -> Match:
+    """Return a row of `MATCHES`."""
+    _, stream, paired_name, pending_name, label, paired, pending = row
+    return Match(
+        device_of(stream),
+        paired_name if paired else pending_name,
+        label,
+        "paired" if paired else "pending" if pending else "gone",
+    )
+
+
+def device_of(stream: str) -> str:
+    """Return the device that a stream is about."""
+    return stream.removeprefix(_DEVICE)
+
+
+_DEVICE = device_stream("")
+
+
+# Run after the log has emptied its personal column; the rows are then what a rebuild would make of them.
+FORGET = tuple(
+    f"UPDATE {table} SET {columns} WHERE {_ONE}"  # noqa: S608
+    for table, columns in (
+        ("requests", "name = NULL, address = NULL"),
+        ("devices", "name = NULL, address = NULL"),
+        ("labels", "label = NULL, folded = NULL"),
+    )
+)
+
+
+def seen(row: PairedRow, uses: Mapping[str, Use]) -> PairedRow:
+    """Return a device with what is known of its connections since it was paired, by role."""
+    since = {role: use for role, use in uses.items() if use.at >= row.created_at}
+    if not since:
+        return row
+    latest = max(since.values(), key=lambda use: use.at)
+    tokens = tuple(replace(token, last_used_at=since[token.role].at) if token.role in since else token for token in row.tokens)
+    return replace(row, tokens=tokens, last_seen_at=latest.at, address=latest.address or row.address)

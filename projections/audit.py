@@ -1,0 +1,48 @@
+"""The index of events: which there are, when, of which stream, by whom and by which command. The log keeps what they say.
+
+Names that repeat (streams, kinds, actors) are numbers here, in the order in which they first came. What cannot be read is kept as
+it is, and its stream counts as damaged from there on.
+"""
+
+from pairing.events import Actor, Unknown
+
+from .reading import Read
+
+SCHEMA = """
+CREATE TABLE words (id INTEGER PRIMARY KEY, word TEXT NOT NULL UNIQUE) STRICT;
+CREATE TABLE events (
+    position INTEGER PRIMARY KEY, recorded_at INTEGER NOT NULL, stream INTEGER NOT NULL, version INTEGER NOT NULL,
+    kind INTEGER NOT NULL, actor INTEGER, command TEXT, request TEXT, raw BLOB
+) STRICT;
+CREATE INDEX events_stream ON events (stream);
+CREATE INDEX events_kind ON events (kind);
+CREATE INDEX events_actor ON events (actor) WHERE actor IS NOT NULL;
+CREATE TABLE damages (position INTEGER PRIMARY KEY, stream INTEGER NOT NULL, why TEXT NOT NULL) STRICT;
+CREATE INDEX damages_stream ON damages (stream);
+CREATE VIEW audit AS
+SELECT e.position, datetime(e.recorded_at / 1000, 'unixepoch') AS recorded, s.word AS stream, e.version, k.word AS kind,
+       a.word AS actor, e.command, e.request, d.why AS damage
+  FROM events e JOIN words s ON s.id = e.stream JOIN words k ON k.id = e.kind
+  LEFT JOIN words a ON a.id = e.actor LEFT JOIN damages d ON d.position = e.position;
+"""
+
+INSERT_WORD = "INSERT INTO words (id, word) VALUES (?, ?)"
+INSERT_EVENT = "INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+INSERT_DAMAGE = "INSERT INTO damages VALUES (?, ?, ?)"
+# :keys is a JSON list.
+LOAD_WORDS = "SELECT word, id FROM words WHERE word IN (SELECT value FROM json_each(:keys))"
+LAST_WORD = "SELECT ifnull(max(id), 0) FROM words"
+
+
+def actor_word(actor: Actor) -> str:
+    """Return an actor as one word, such as `local:1000`, `timer`, or `device:<id>`, which is also its stream's name."""
+    return actor.kind if actor.id is None else f"{actor.kind}:{actor.id}"
+
+
+def row(read: Read, stream: int, kind: int, actor: int | None) -> tuple[object, ...]:
+    """Return the index row of an event, with what it says only where no reader of today could tell."""
+    record, event = read.record, read.event
+    raw = record.body if event is None or type(event) is Unknown else None
+    command = read.meta.command if read.meta else None
+    request = getattr(event, "request", None)
+    return (record.position, record.recorded_at, stream, record.version, kind, actor, command, request, raw)

@@ -1,0 +1,152 @@
+"""What each kind of event does to the rows of its device: the one table that joins events and views.
+
+Total, as `evolve` is: an event that does not fit leaves the rows as they were.
+"""
+
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+from msgspec import Struct
+
+from pairing.events import (
+    DeviceDescribed,
+    DevicePaired,
+    DeviceRemoved,
+    DeviceRenamed,
+    DeviceUpgraded,
+    RequestApproved,
+    RequestExpired,
+    RequestOpened,
+    RequestRefreshed,
+    RequestRejected,
+    RequestSuperseded,
+    RequestWithdrawn,
+    TokenIssued,
+    TokenRevoked,
+    TokenRotated,
+    TokenWidened,
+)
+
+from . import devices, requests, tokens
+from .reading import Read
+from .spans import Sheet
+
+
+class Sheets:
+    """The rows of all views that some events touch; which request of a stream is open, and which roles it has tokens for."""
+
+    def __init__(self) -> None:
+        self.requests: Sheet[requests.Asked] = Sheet(requests.TABLE)
+        self.devices: Sheet[devices.Grant] = Sheet(devices.DEVICES)
+        self.labels: Sheet[devices.Label] = Sheet(devices.LABELS)
+        self.tokens: Sheet[tokens.Held] = Sheet(tokens.TABLE)
+        self.open: dict[int, str] = {}
+        self.roles: dict[int, dict[str, None]] = {}
+
+    def seed(self, load: str, stored: tuple[Any, ...]) -> None:
+        """Take one stored row, by the name of its load."""
+        sheet: Sheet[Any] = self.requests if load == "open" else getattr(self, load)
+        key = sheet.seed(stored)
+        if key is None or stored[1] is not None:
+            return
+        if sheet is self.requests:
+            self.open[stored[2]] = stored[3]
+        elif sheet is self.tokens:
+            self.roles.setdefault(stored[2], {})[stored[3]] = None
+
+
+Apply: TypeAlias = Callable[[Sheets, int, Read, Any], None]
+
+
+class Step(Struct, frozen=True):
+    """How an event is applied, and which stored rows of its stream (and of the request that it names) that takes."""
+
+    apply: Apply
+    loads: tuple[str, ...]
+
+
+def _opened(sheets: Sheets, stream: int, read: Read, event: RequestOpened) -> None:
+    # One open request a device: what was open has given way, even where nobody said so.
+    before = sheets.open.get(stream)
+    if before is not None:
+        sheets.requests.end(read.record.position, stream, before, **requests.superseded(event, read.meta))
+    sheets.requests.put(requests.opened(event, read.personal, read.record.position), read.record.position, stream, event.request)
+    sheets.open[stream] = event.request
+
+
+def _refreshed(sheets: Sheets, stream: int, read: Read, event: RequestRefreshed) -> None:
+    row = sheets.requests.row(stream, event.request)
+    if row is not None:
+        sheets.requests.put(requests.refreshed(row, event, read.personal), read.record.position, stream, event.request)
+
+
+def _ended(sheets: Sheets, stream: int, read: Read, event: requests.Ending) -> None:
+    sheets.requests.end(read.record.position, stream, event.request, **requests.ending(event, read.meta))
+    if sheets.open.get(stream) == event.request:
+        del sheets.open[stream]
+
+
+def _paired(sheets: Sheets, stream: int, read: Read, event: DevicePaired) -> None:
+    _drop_tokens(sheets, stream, read.record.position)
+    asked = sheets.requests.last(stream, event.request)
+    sheets.devices.put(devices.paired(event, asked), read.record.position, stream)
+
+
+def _upgraded(sheets: Sheets, stream: int, read: Read, event: DeviceUpgraded) -> None:
+    grant = sheets.devices.row(stream)
+    if grant is not None:
+        asked = sheets.requests.last(stream, event.request)
+        sheets.devices.put(devices.upgraded(grant, event, asked), read.record.position, stream)
+
+
+def _described(sheets: Sheets, stream: int, read: Read, event: DeviceDescribed) -> None:
+    grant = sheets.devices.row(stream)
+    if grant is not None:
+        sheets.devices.put(devices.described(grant, event, read.personal), read.record.position, stream)
+
+
+def _renamed(sheets: Sheets, stream: int, read: Read, event: DeviceRenamed) -> None:
+    sheets.labels.put(devices.renamed(event, read.personal), read.record.position, stream)
+
+
+def _removed(sheets: Sheets, stream: int, read: Read, event: DeviceRemoved) -> None:
+    sheets.devices.end(read.record.position, stream)
+    _drop_tokens(sheets, stream, read.record.position)
+
+
+def _token(sheets: Sheets, stream: int, read: Read, event: tokens.TokenEvent) -> None:
+    if sheets.devices.row(stream) is None:
+        return
+    before = sheets.tokens.row(stream, event.role)
+    after = tokens.apply(before, event)
+    if after is not None and after is not before:
+        sheets.tokens.put(after, read.record.position, stream, event.role)
+        sheets.roles.setdefault(stream, {})[event.role] = None
+
+
+def _drop_tokens(sheets: Sheets, stream: int, position: int) -> None:
+    for role in sheets.roles.pop(stream, ()):
+        sheets.tokens.end(position, stream, role)
+
+
+_ENDED = Step(_ended, ("requests",))
+_TOKEN = Step(_token, ("devices", "tokens"))
+
+STEPS: dict[type, Step] = {
+    RequestOpened: Step(_opened, ("requests", "open")),
+    RequestRefreshed: Step(_refreshed, ("requests",)),
+    RequestSuperseded: _ENDED,
+    RequestApproved: _ENDED,
+    RequestRejected: _ENDED,
+    RequestExpired: _ENDED,
+    RequestWithdrawn: _ENDED,
+    DevicePaired: Step(_paired, ("requests", "devices", "tokens")),
+    DeviceUpgraded: Step(_upgraded, ("requests", "devices")),
+    DeviceDescribed: Step(_described, ("devices",)),
+    DeviceRenamed: Step(_renamed, ("labels",)),
+    DeviceRemoved: Step(_removed, ("devices", "tokens")),
+    TokenIssued: _TOKEN,
+    TokenRotated: _TOKEN,
+    TokenWidened: _TOKEN,
+    TokenRevoked: _TOKEN,
+}

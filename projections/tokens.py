@@ -1,0 +1,58 @@
+"""The view of tokens: for each device and role the generation that counts, what it covers, and its days.
+
+Pure: a row before, an event, a row after. The token itself is nowhere; tokens end with their device's grant.
+"""
+
+from typing import TypeAlias
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from pairing.events import TokenIssued, TokenRevoked, TokenRotated, TokenWidened
+
+from .spans import Table, as_json
+
+TokenEvent: TypeAlias = TokenIssued | TokenRotated | TokenWidened | TokenRevoked
+
+
+class Held(Struct, frozen=True, gc=False):
+    """A role's token. `scopes` is JSON. `created_at` is that of the first generation since the device was paired. Times in ms."""
+
+    scopes: str
+    issue: str
+    created_at: int
+    rotated_at: int | None
+    revoked_at: int | None
+    under: str | None
+
+
+TABLE = Table("tokens", ("stream", "role"), Held)
+
+SCHEMA = """
+CREATE TABLE tokens (
+    from_position INTEGER PRIMARY KEY, to_position INTEGER, node INTEGER NOT NULL,
+    stream INTEGER NOT NULL, role TEXT NOT NULL,
+    scopes TEXT NOT NULL, issue TEXT NOT NULL, created_at INTEGER NOT NULL, rotated_at INTEGER, revoked_at INTEGER, under TEXT
+) STRICT;
+CREATE INDEX tokens_stream ON tokens (stream, to_position);
+"""
+
+# :keys is a JSON list; the rows that are true now.
+LOAD = f"""
+SELECT from_position, to_position, {", ".join(TABLE.columns)} FROM tokens
+ WHERE to_position IS NULL AND stream IN (SELECT value FROM json_each(:keys))
+"""  # noqa: S608
+
+
+def apply(row: Held | None, event: TokenEvent) -> Held | None:
+    """Return a role's row after an event; the same one where the event speaks of a generation that is not the present one."""
+    match event:
+        case TokenIssued():
+            return Held(as_json(event.scopes), event.issue, event.at, None, None, event.under)
+        case TokenRotated():
+            return row and Held(as_json(event.scopes), event.issue, row.created_at, event.at, None, event.under)
+        case TokenWidened():
+            fits = row is not None and row.issue == event.issue
+            return replace(row, scopes=as_json(event.scopes), under=event.under) if row and fits else row
+        case TokenRevoked():
+            return replace(row, revoked_at=event.at) if row and row.issue == event.issue else row

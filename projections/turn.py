@@ -1,0 +1,112 @@
+"""One turn of following: rows of the log go in, statements for the views come out.
+
+A turn says which stored rows it must know (`asks`), is given them (`seed`), folds events over them, and knows no file. How many
+turns a log is followed in makes no difference to what the views say.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import TypeAlias
+
+from pairing.events import device_stream
+
+from . import audit, devices, requests, tokens
+from .reading import Read
+from .steps import STEPS, Sheets, Step
+
+Row: TypeAlias = tuple[object, ...]
+Statements: TypeAlias = list[tuple[str, list[Row]]]
+
+# What can be asked for, and how; `:keys` is a JSON list.
+LOADS = {
+    "requests": requests.LOAD_LAST,
+    "open": requests.LOAD_OPEN,
+    "devices": devices.LOAD_DEVICES,
+    "labels": devices.LOAD_LABELS,
+    "tokens": tokens.LOAD,
+}
+
+_DEVICE = device_stream("")
+
+
+class Turn:
+    """The rows that some events touch, as they stand after them."""
+
+    def __init__(self, last_word: int) -> None:
+        self.sheets = Sheets()
+        self.damaged: list[Read] = []
+        self.count = 0
+        self._asked: set[tuple[str, object]] = set()
+        self._words: dict[str, int] = {}
+        self._last_word = last_word
+        self._new_words: list[Row] = []
+        self._events: list[Row] = []
+        self._damages: list[Row] = []
+
+    def words(self, reads: Iterable[Read]) -> list[str]:
+        """Return the names in these events whose numbers it does not know."""
+        names: dict[str, None] = {}
+        for read in reads:
+            names[read.record.stream] = names[read.record.kind] = None
+            if read.meta is not None:
+                names[audit.actor_word(read.meta.actor)] = None
+        return [name for name in names if name not in self._words]
+
+    def learn(self, stored: Iterable[tuple[str, int]], names: Iterable[str]) -> None:
+        """Take the numbers that are stored, and number the rest of the names in their order."""
+        self._words.update(stored)
+        for name in names:
+            if name not in self._words:
+                self._last_word += 1
+                self._words[name] = self._last_word
+                self._new_words.append((self._last_word, name))
+
+    def asks(self, reads: Iterable[Read]) -> dict[str, list[object]]:
+        """Return the keys of stored rows that these events may touch, once each, by the name of the load."""
+        keys: dict[str, list[object]] = {}
+        for read in reads:
+            step = _step(read)
+            if step is None:
+                continue
+            stream = self._words[read.record.stream]
+            for load in step.loads:
+                key = (stream, read.event.request) if load == "requests" else stream  # type: ignore[union-attr]
+                if (load, key) not in self._asked:
+                    self._asked.add((load, key))
+                    keys.setdefault(load, []).append(key)
+        return keys
+
+    def seed(self, load: str, stored: Iterable[Row]) -> None:
+        """Take stored rows that were asked for."""
+        for row in stored:
+            self.sheets.seed(load, row)
+
+    def fold(self, reads: Sequence[Read]) -> None:
+        """Let the views follow these events."""
+        for read in reads:
+            record, meta = read.record, read.meta
+            stream = self._words[record.stream]
+            actor = None if meta is None else self._words[audit.actor_word(meta.actor)]
+            self._events.append(audit.row(read, stream, self._words[record.kind], actor))
+            if read.damage is not None:
+                self._damages.append((record.position, stream, read.damage))
+                self.damaged.append(read)
+            step = _step(read)
+            if step is not None:
+                step.apply(self.sheets, stream, read, read.event)
+        self.count += len(reads)
+
+    def statements(self) -> Statements:
+        """Return all that must be written, in an order in which it can be."""
+        own: Statements = [
+            (audit.INSERT_WORD, self._new_words),
+            (audit.INSERT_EVENT, self._events),
+            (audit.INSERT_DAMAGE, self._damages),
+        ]
+        sheets = self.sheets
+        for sheet in (sheets.requests, sheets.devices, sheets.labels, sheets.tokens):
+            own.extend(sheet.statements())
+        return [(sql, rows) for sql, rows in own if rows]
+
+
+def _step(read: Read) -> Step | None:
+    return STEPS.get(type(read.event)) if read.record.stream.startswith(_DEVICE) else None

@@ -1,0 +1,225 @@
+"""The views as the service asks them: each answer is given after catching up with the log, and says at which position.
+
+Views find, streams decide. What they say can be lost and is built anew from the log; where no file can be written they live in
+memory.
+"""
+
+import sqlite3
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import anyio
+import anyio.lowlevel
+import structlog
+
+from pairing.events import device_stream
+from pairing.listing import Answer, Crowd, Damage, Fate, Match, PairedRow, PendingRow
+from pairing.log.port import EventLog, Mark
+
+from . import answers
+from .activity import Activity
+from .devices import fold
+from .expendable import busy, damaged
+from .follow import Progress, follow
+from .spans import at as place
+from .store import Store
+
+log = structlog.get_logger("pairing.views")
+
+Rows: TypeAlias = list[tuple[Any, ...]]
+
+MOST_MATCHES = 20
+_SHORTEST_PREFIX = 4
+_LAST_CHARACTER = "\U0010ffff"
+# A writer that does not get on for this many waits for the lock is not waited for; nor is a file mended for ever.
+_PATIENCE = 20
+_REPAIRS = 3
+_AT_ONCE = 1_000
+
+
+class Views:
+    """A `Listing` on views.db, or in memory."""
+
+    def __init__(self, source: EventLog, store: Store, activity: Activity | None) -> None:
+        self._log = source
+        self._store = store
+        self._activity = activity
+        self._mark: Mark | None = None
+        self._lock = anyio.Lock()
+        self._asked = 0
+        self._served = 0
+        self._waits = 0
+        self._repairs = 0
+
+    @classmethod
+    async def open(cls, source: EventLog, path: Path | None, activity: Activity | None = None) -> "Views":
+        """Open the views of a log; they follow it when asked. Where the file cannot be written, they are kept in memory."""
+        return cls(source, await _open(path), activity)
+
+    async def close(self) -> None:
+        """Let go of the file. Log and activity are for their owner to close."""
+        await self._store.close()
+
+    # --- following ---------------------------------------------------------------------------------------------------
+
+    async def catch_up(self, progress: Progress | None = None) -> int:
+        """Follow the log to where it stands now, or later, and return that position. Callers at the same time share the way."""
+        self._asked += 1
+        ticket = self._asked
+        async with self._lock:
+            if self._served < ticket:
+                everybody = self._asked
+                await self._follow(progress)
+                self._served = everybody
+            return self._position()
+
+    async def rebuild(self, progress: Progress | None = None) -> int:
+        """Drop all that is known, follow the log from its beginning, and return the position reached."""
+        async with self._lock:
+            await self._reset()
+            await self._follow(progress)
+            return self._position()
+
+    async def forget(self, device: str) -> None:
+        """Empty a device's names, labels and addresses, as was done before in the log. May be repeated."""
+        await self.catch_up()
+        async with self._lock:
+            await self._store.scrub(answers.FORGET, {"stream": device_stream(device)})
+        if self._activity is not None:
+            await self._activity.forget(device)
+
+    def _position(self) -> int:
+        return self._mark.position if self._mark else 0
+
+    async def _follow(self, progress: Progress | None) -> None:
+        while await self._log.head() != self._mark:
+            try:
+                if self._store.replaced():
+                    await self._use(await _open(self._store.path))
+                self._mark = await follow(self._log, self._store, progress)
+                self._waits = 0
+            except sqlite3.Error as error:
+                await self._mend(error)
+
+    async def _reset(self) -> None:
+        while True:
+            try:
+                async with self._store.writing():
+                    await self._store.reset()
+            except sqlite3.Error as error:
+                await self._mend(error)
+            else:
+                self._mark = None
+                return
+
+    async def _mend(self, error: sqlite3.Error) -> None:
+        """Do what helps against an error of the file: wait for another writer, begin a new file, or go on in memory."""
+        path = self._store.path
+        if path is None:
+            raise error
+        if busy(error) and self._waits < _PATIENCE:
+            self._waits += 1
+        elif damaged(error) and self._repairs < _REPAIRS:
+            self._repairs += 1
+            log.warning("views are damaged and are rebuilt", path=str(path), error=str(error))
+            await self._use(await _open(path, self._store))
+        else:
+            await self._use(await _in_memory(path, error))
+
+    async def _use(self, store: Store) -> None:
+        old, self._store, self._mark = self._store, store, None
+        await old.close()
+
+    async def _ask(self, sql: str, at: int | None = None, **parameters: object) -> tuple[int, Rows]:
+        """Return the rows of a statement and the position they are true at."""
+        while True:
+            now = await self.catch_up()
+            position = now if at is None else max(0, min(at, now))
+            store = self._store
+            try:
+                rows = await store.rows(sql, place(position, **parameters))
+                reached = rows[0][0] if rows else (await store.mark()).position
+            except sqlite3.Error as error:
+                async with self._lock:
+                    if store is self._store:
+                        await self._mend(error)
+                continue
+            if reached >= position:
+                return position, rows
+            # Another process has begun the views anew and is not yet as far.
+            self._mark = None
+
+    # --- answers -----------------------------------------------------------------------------------------------------
+
+    async def pending(self, *, device: str | None = None, at: int | None = None) -> Answer[PendingRow]:
+        """Return open requests, newest first."""
+        sql = answers.PENDING if device is None else answers.PENDING_OF
+        position, rows = await self._ask(sql, at, stream=device_stream(device or ""))
+        return Answer(position, tuple(answers.pending_row(row) for row in rows))
+
+    async def paired(self, *, device: str | None = None, at: int | None = None) -> Answer[PairedRow]:
+        """Return devices with a grant, newest approval first; for now, also when and from where each was last seen."""
+        sql = answers.PAIRED if device is None else answers.PAIRED_OF
+        position, rows = await self._ask(sql, at, stream=device_stream(device or ""))
+        uses = await self._activity.uses(device) if self._activity is not None and at is None else {}
+        found: list[PairedRow] = []
+        for row in answers.paired_rows(rows):
+            found.append(answers.seen(row, uses[row.device]) if row.device in uses else row)
+            if len(found) % _AT_ONCE == 0:
+                await anyio.lowlevel.checkpoint()
+        return Answer(position, tuple(found))
+
+    async def request(self, request: str) -> Fate | None:
+        """Return what became of a request, or None where no such id was ever given."""
+        _, rows = await self._ask(answers.FATE, request=request)
+        return answers.fate(rows[0]) if rows else None
+
+    async def matches(self, name: str, *, at: int | None = None) -> tuple[Match, ...]:
+        """Return at most 20 devices that a full id, the beginning of one (from 4 characters) or a label (in any case) can mean."""
+        low = device_stream(name.lower())
+        _, rows = await self._ask(
+            answers.MATCHES,
+            at,
+            exact=low,
+            low=low,
+            high=low + _LAST_CHARACTER if len(name) >= _SHORTEST_PREFIX else low,
+            folded=fold(name),
+            most=MOST_MATCHES,
+        )
+        return tuple(answers.match(row) for row in rows)
+
+    async def overdue(self, now: int) -> tuple[tuple[str, str], ...]:
+        """Return (device, request) of open requests whose expiry lies before `now` (ms), the oldest first."""
+        _, rows = await self._ask(answers.OVERDUE, now=now)
+        return tuple((answers.device_of(stream), request) for _, stream, request in rows)
+
+    async def crowd(self, address: str | None) -> Crowd:
+        """Count the open requests: from an address (None: from an unknown one), and in all."""
+        _, rows = await self._ask(answers.CROWD, address=address)
+        return Crowd(*rows[0][1:])
+
+    async def damaged(self) -> tuple[Damage, ...]:
+        """Return the rows of the log that cannot be read, in their order."""
+        _, rows = await self._ask(answers.DAMAGED)
+        return tuple(Damage(*row[1:]) for row in rows)
+
+    async def position_at(self, time: int) -> int:
+        """Return the last position recorded at or before a time (ms); 0 where the log begins later."""
+        _, rows = await self._ask(answers.POSITION_AT, time=time)
+        return int(rows[0][1])
+
+    async def position(self) -> int:
+        """Return the position up to which the views have followed, after catching up."""
+        return await self.catch_up()
+
+
+async def _open(path: Path | None, instead_of: Store | None = None) -> Store:
+    try:
+        return await Store.open(path, instead_of)
+    except (OSError, sqlite3.Error) as error:
+        return await _in_memory(path, error)
+
+
+async def _in_memory(path: Path | None, error: Exception) -> Store:
+    log.warning("views cannot be written and are kept in memory", path=str(path), error=str(error))
+    return await Store.open(None)
