@@ -47,8 +47,8 @@ class KeyLost(PairingError):
 
     def __init__(self, home: Path) -> None:
         super().__init__(
-            f"{home / LOG} holds events, but {home / keys.FILE} is missing. Put the key back from its backup, or accept that every "
-            f"device must collect a new token: pairing serve --new-key"
+            f"{home / LOG} holds events, but {home / keys.FILE} is missing. Put the key back from its backup, or accept that "
+            f"every device must collect a new token: pairing serve --new-key"
         )
 
 

@@ -125,6 +125,7 @@ async def _serve(settings: "Settings", new_key: bool) -> None:
         gateway = Gateway(house)
         # Closing views and log afterwards must not be cut short, so the signals end the gateway alone.
         async with anyio.create_task_group() as tasks:
+            tasks.start_soon(opened.activity.keep)
             addresses = await tasks.start(_listening, gateway, _tls(settings))
             instance = await _started(opened, settings, f"{addresses[0][0]}:{addresses[0][1]}")
             _say_hello(settings, addresses[0])

@@ -186,26 +186,3 @@ class Listing(Protocol):
 
     async def position(self) -> int:
         """Return the position up to which the views have followed, after catching up."""
-
-
-class Refusal(Struct, frozen=True, kw_only=True):
-    """A contact that was turned away, for the operator's eyes: which rules were tried and what each compared. No secret."""
-
-    at: int
-    device: str
-    address: str | None
-    reason: str
-    code: str
-    role: str
-    scopes: tuple[str, ...]
-    trace: tuple[tuple[str, bool, str, str], ...]
-
-
-class Activity(Protocol):
-    """What is worth keeping but is no authority: last use, and a bounded ring of refused contacts."""
-
-    def note_use(self, device: str, role: str, issue: str | None, now: int, address: str | None) -> None:
-        """Note that a device logged in with a generation of a role's token, or with none; written now and then."""
-
-    def refuse(self, refusal: Refusal) -> str:
-        """Keep a refused contact and return its reference, 8 characters; equal ones in a row are counted under one."""

@@ -54,10 +54,9 @@ def decide_house(state: House, command: GatewayCommand) -> tuple[GatewayEvent, .
                 listen=command.listen,
                 key=command.key,
             )
-            policy = policy_of(command.settings)
             changed = PolicyChanged(at=command.now, policy=command.ruling, secret=command.secret, settings=command.settings)
             news: list[GatewayEvent] = [] if command.instance in state.serving else [started]
-            return (*news, changed) if (policy, command.secret) != (state.policy, state.secret) else tuple(news)
+            return (*news, changed) if (command.ruling, command.secret) != (state.policy, state.secret) else tuple(news)
         case Stop():
             known = command.instance in state.serving
             return (GatewayStopped(at=command.now, instance=command.instance),) if known else ()

@@ -100,9 +100,7 @@ def storm(port: int, count: int, exchange: Callable[[Caller], None] = echo_once,
             pass
 
 
-def handshake_cpu(
-    process: psutil.Process, port: int, count: int = 4000, exchange: Callable[[Caller], None] = echo_once
-) -> float:
+def handshake_cpu(process: psutil.Process, port: int, count: int = 4000, exchange: Callable[[Caller], None] = echo_once) -> float:
     """Seconds of a server's CPU for one connection from accept to close, after a warm-up of the same size."""
     storm(port, count, exchange)
     before = sum(process.cpu_times()[:2])

@@ -41,7 +41,8 @@ class Login(Struct, frozen=True, kw_only=True):
     """Who logs in, and as what.
 
     `identity` None: without a device. `store` lends its token of this gateway where no secret was given, and keeps the one that
-    comes. `exact`: ask for just these scopes even where the stored token has others. `allow_private`: plain text to private addresses.
+    comes. `exact`: ask for just these scopes even where the stored token has others. `allow_private`: plain text to private
+    addresses.
     """
 
     client: ClientInfo

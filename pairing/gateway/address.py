@@ -6,6 +6,7 @@ vouches for it, read from the right (N8).
 
 import re
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Final, Literal, Protocol, TypeAlias
 
@@ -99,6 +100,7 @@ def cidr_allows(origin: Origin, cidrs: Networks) -> bool:
     return ip is not None and ip in cidrs
 
 
+@lru_cache(maxsize=1024)
 def neighbourhood(ip: str | None) -> str:
     """Return the name under which an address is counted: an IPv6 /64 as one, because one host has all of it."""
     address = parse_ip(ip or "")

@@ -18,7 +18,7 @@ SHARED_SECRET: Final = "shared-secret"  # noqa: S105
 DEVICE_TOKEN: Final = "device-token"  # noqa: S105
 
 CAPACITY: Final = 4096
-"""How many sources each counter keeps; about 3 MB when every table is full."""
+"""How many sources each counter keeps; about 10 MB when every table is full."""
 CROWD: Final = 10
 """How many devices' worth of wrong device tokens one address may send."""
 

@@ -127,21 +127,26 @@ class _Crowd:
             self._tls["ssl"] = ssl
             self._tls["ssl_handshake_timeout"] = site.limits.deadline
             self._tls["ssl_shutdown_timeout"] = site.limits.close_timeout
-        self._links: set[Link] = set()
         self._dismissed = anyio.Event()
         self._tasks: TaskGroup
 
     async def run(self, *, task_status: TaskStatus[None]) -> None:
         """Hold the connections' tasks; a cancellation from outside reaches them as the farewell, not half-way."""
-        async with anyio.create_task_group() as self._tasks:
-            self._tasks.cancel_scope.shield = True
-            task_status.started()
-            await self._dismissed.wait()
-            self._tasks.cancel_scope.deadline = anyio.current_time() + self._site.limits.close_timeout
+        try:
+            async with anyio.create_task_group() as self._tasks:
+                self._tasks.cancel_scope.shield = True
+                task_status.started()
+                await self._dismissed.wait()
+                self._tasks.cancel_scope.deadline = anyio.current_time() + self._site.limits.close_timeout
+                for link in tuple(self._site.links):
+                    await link.gone()
+        finally:
+            for link in tuple(self._site.links):
+                link.abort()
 
     def dismiss(self, farewell: tuple[int, str]) -> None:
         """Say goodbye to everyone."""
-        for link in tuple(self._links):
+        for link in tuple(self._site.links):
             link.end(*farewell)
         self._dismissed.set()
 
@@ -154,7 +159,6 @@ class _Crowd:
             return
         over = place is not None and not self._site.lobby.enter(place)
         link = Link(self._site, sock, peer, place, over)
-        self._links.add(link)
         self._tasks.start_soon(self._attend, link, sock)
 
     def _count(self, peer: Peer) -> str | None:
@@ -169,10 +173,9 @@ class _Crowd:
             if await self._connect(link, sock) and await link.opened():
                 await self._handle(link)
                 link.end()
-            await link.gone()
-        finally:
-            self._links.discard(link)
+        except BaseException:
             link.abort()
+            raise
 
     async def _connect(self, link: Link, sock: socket.socket) -> bool:
         try:

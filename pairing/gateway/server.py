@@ -19,7 +19,7 @@ from pairing.commands import Caller, Expire, Knock
 from pairing.decide import blocking, decide
 from pairing.device import Device
 from pairing.events import Actor, DeviceEvent, RequestApproved, RequestOpened
-from pairing.listing import Activity, Refusal
+from pairing.listing import Notes, RefusedContact
 from pairing.log.port import EventLog
 from pairing.methods import METHODS, Service
 from pairing.refusals import SAYINGS, PairingError, Reason, Refused
@@ -70,7 +70,7 @@ class House:
     registry: Registry
     events: EventLog
     rules: Rules
-    activity: Activity
+    activity: Notes
     limiter: RateLimiter
     describe: Callable[[], dict[str, str]] = field(default=dict)
 
@@ -242,16 +242,16 @@ class Gateway:
 
     def _remember(self, contact: Contact, verdict: Verdict, reason: Reason, now: int) -> str:
         """Keep a refusal that a paired or asking device met, with the rules tried, under the reference it is given."""
-        trace = tuple((step.rule, step.passed, step.found, step.needed) for step in verdict.steps)
-        seen = Refusal(
+        seen = RefusedContact(
             at=now,
-            device=contact.device or "",
+            device=contact.device,
+            proven=True,
             address=contact.facts.origin.client_ip,
             reason=reason.value,
             code=SAYINGS[reason].detail or SAYINGS[reason].code,
             role=contact.role,
             scopes=contact.scopes,
-            trace=trace,
+            trace=verdict.steps,
         )
         return self.house.activity.refuse(seen)
 
@@ -285,9 +285,9 @@ class Gateway:
         now = self.service.clock()
         caller = login.caller(self.rules, contact, admitted.method, admitted.state)
         session = Session(link, contact, caller, id=str(uuid.uuid4()), now=now, joined=admitted.position)
-        if contact.device is not None and admitted.state is not None:
-            issue = caller.standing.issue if caller.standing else None
-            self.house.activity.note_use(contact.device, contact.role, issue, now, contact.facts.origin.reported_ip)
+        if caller.standing is not None and caller.standing.issue is not None:
+            address = contact.facts.origin.reported_ip
+            self.house.activity.note_use(caller.standing.device, contact.role, caller.standing.issue, now, address)
         link.admit(MAX_PAYLOAD)
         link.send(frames.response_ok(id, self._hello(session, admitted, now)))
         self.registry.add(session)

@@ -102,7 +102,7 @@ class Lobby:
 
 
 class Site:
-    """What all links of one listener share: limits, the lobby, the HTTP door and one read buffer.
+    """What all links of one listener share: limits, the lobby, the HTTP door, one read buffer, and who is connected.
 
     `counted_as(host, headers)` names the client address that a socket counts for. It is asked with None at accept
     (None back: not known before the head is read, as behind a proxy) and again with the head (None back: `host`).
@@ -118,6 +118,7 @@ class Site:
         self.http = http
         self.counted_as = counted_as
         self.lobby = Lobby(limits.sockets_per_address)
+        self.links: set[Link] = set()
         self.loop = asyncio.get_running_loop()
         # One buffer serves every link: the loop fills it and calls `buffer_updated` before it turns to another socket.
         self.buffer = memoryview(bytearray(READ_BYTES))
@@ -181,6 +182,7 @@ class Link(asyncio.BufferedProtocol):
         self._gone: anyio.Event | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._stall: asyncio.TimerHandle | None = None
+        site.links.add(self)
 
     async def recv(self) -> str | bytes:
         """Wait for the next whole message: str from text frames, bytes from binary ones.
@@ -309,6 +311,7 @@ class Link(asyncio.BufferedProtocol):
         if self._stall:
             self._stall.cancel()
         self._leave_lobby()
+        self._site.links.discard(self)
         self._frames = self._transport = self._socket = self._head = None
         self._wake()
         if self._gone:

@@ -50,8 +50,7 @@ class Raw:
     async def upgrade(self, path: str = "/", *, connection: str = "Upgrade", extra: str = "") -> str:
         """Ask for a WebSocket and return the head of the answer."""
         await self.write(
-            f"GET {path} HTTP/1.1\r\nHost: gateway\r\nUpgrade: websocket\r\nConnection: {connection}\r\n"
-            f"{KEY}{extra}\r\n".encode()
+            f"GET {path} HTTP/1.1\r\nHost: gateway\r\nUpgrade: websocket\r\nConnection: {connection}\r\n{KEY}{extra}\r\n".encode()
         )
         return await self.head()
 

@@ -42,7 +42,10 @@ async def test_any_path_is_upgraded_and_told(listening, path):
         peers.append(link.peer)
         await link.recv()
 
-    async with listening(handler) as gateway, connect(gateway.url(path), additional_headers={"X-Forwarded-For": "1.2.3.4"}) as peer:
+    async with (
+        listening(handler) as gateway,
+        connect(gateway.url(path), additional_headers={"X-Forwarded-For": "1.2.3.4"}) as peer,
+    ):
         await peer.send("x")
         await peer.wait_closed()
         local = peer.local_address

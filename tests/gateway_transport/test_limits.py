@@ -53,7 +53,9 @@ async def test_a_head_without_an_end_is_refused_at_16_kib(listening):
         assert b"HTTP/1.1 431 " in await peer.rest() or True
 
 
-@pytest.mark.parametrize("head", [b"GET /" + b"p" * 9000 + b" HTTP/1.1\r\n\r\n", b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * 200 + b"\r\n"])
+@pytest.mark.parametrize(
+    "head", [b"GET /" + b"p" * 9000 + b" HTTP/1.1\r\n\r\n", b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * 200 + b"\r\n"]
+)
 async def test_long_lines_and_many_fields_are_431(listening, head):
     """8 KiB a line and 128 fields, within the 16 KiB."""
     async with listening() as gateway, gateway.raw() as peer:
@@ -287,7 +289,9 @@ async def test_a_peer_that_never_reads_adds_at_most_2_mb_and_is_gone(specimen, s
         assert after["fds"] == before["fds"]
 
 
-@pytest.mark.parametrize("flood", [Frame(Opcode.PING, b""), Frame(Opcode.CONT, b"", fin=False), Frame(Opcode.TEXT, b"x", fin=False)])
+@pytest.mark.parametrize(
+    "flood", [Frame(Opcode.PING, b""), Frame(Opcode.CONT, b"", fin=False), Frame(Opcode.TEXT, b"x", fin=False)]
+)
 async def test_a_flood_of_frames_adds_at_most_2_mb(specimen, stats, flood):
     """The smallest frames at full speed: refused at once, and what they cost is bounded by one bite."""
     with specimen(limits={"close_timeout": 1.0}) as gateway:

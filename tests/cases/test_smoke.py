@@ -1,0 +1,34 @@
+"""The main path once, over a real socket: ask, approve, return, rotate, refuse."""
+
+
+async def test_a_device_asks_an_operator_approves_and_it_returns_with_its_token(world):
+    w = await world()
+    operator = await w.admin()
+    phone = w.device()
+
+    refused = await w.outside(phone, scopes=("operator.read",), remote=True)
+    assert refused.details["code"] == "PAIRING_REQUIRED"
+    request = refused.details["requestId"]
+    announced = await operator.event("device.pair.requested")
+    assert announced["payload"]["requestId"] == request
+
+    approved = await operator.call("device.pair.approve", {"requestId": request})
+    assert approved.ok, approved.error
+    resolved = await operator.event("device.pair.resolved")
+    assert resolved["payload"]["decision"] == "approved"
+
+    first = await w.inside(phone, scopes=("operator.read",), remote=True)
+    token = first.token
+    again = await w.by_token(phone, token, scopes=("operator.read",), remote=True)
+    assert again.token == token
+
+    rotated = await operator.call("device.token.rotate", {"deviceId": phone.device, "role": "operator"})
+    assert rotated.ok and "token" not in rotated.payload
+    assert await again.closed() == (4001, "device removed")
+    dead = await w.by_token(phone, token, scopes=("operator.read",), remote=True)
+    assert dead.details["code"] == "AUTH_DEVICE_TOKEN_MISMATCH"
+
+    assert (await operator.call("device.token.revoke", {"deviceId": phone.device, "role": "operator"})).ok
+    assert (await operator.call("device.pair.remove", {"deviceId": phone.device})).ok
+    listed = await operator.call("device.pair.list", {})
+    assert [entry["deviceId"] for entry in listed.payload["paired"]] != [phone.device]
