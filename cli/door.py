@@ -1,43 +1,45 @@
 """The two doors to the methods: a session with the gateway, or the log of this state folder itself.
 
-The second opens only where no gateway of this host answers, or where it refuses a listing or an approval for want of pairing; never
-for a URL that somebody named. Which door was used is said on standard error. No SQL here.
+The second opens only where no gateway of this host answers, or where it refuses a listing or an approval for want of pairing;
+never for a URL that somebody named. Which door was used is said on standard error. No SQL here.
 """
 
-import logging
 import os
-import sys
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import anyio
 import msgspec
 
-from pairing.authority import ADMIN, OPERATOR, PAIRING, covers
+from pairing.authority import OPERATOR, PAIRING, covers
+from pairing.client.credentials import DeviceToken
 from pairing.client.errors import ConnectRefused, Unreachable
 from pairing.client.handshake import here
 from pairing.client.session import Login, Session, connect
 from pairing.client.store import Store
+from pairing.identity import Identity
 from pairing.refusals import Exit
 
 from .failures import wants_pairing
 from .options import Reach
 from .target import Target, find
-from .voice import Failure, remark
+from .voice import Failure, clock, remark
 
 if TYPE_CHECKING:
     from pairing.methods import Service
 
-_READING = frozenset({"device.list", "device.pair.list", "health", "status"})
+_READING = frozenset({"device.list", "device.pair.list"})
 
 
 class Door(Protocol):
     """A way to the methods."""
 
-    own: str | None
-    """The device that this door's caller is, where it is one."""
+    @property
+    def own(self) -> str | None:
+        """The device that this door's caller is, where it is one."""
 
     async def call(self, method: str, params: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """Call a method and return its result as JSON values. Raises `Refused`, `ClientError`, `PairingError`."""
@@ -45,53 +47,58 @@ class Door(Protocol):
     async def ask_for(self, scopes: Iterable[str]) -> None:
         """Make sure, as far as the gateway lets us, that the next calls are made with these operator scopes too."""
 
+    def keep(self, token: DeviceToken) -> Path | None:
+        """Store the successor of the caller's own token and say where; None where the caller is no device."""
+
 
 class GatewayDoor:
-    """A session with a gateway; opened anew where a command turns out to need more scopes."""
+    """A session with a gateway, opened anew where a command turns out to need more scopes; one deadline bounds it all."""
 
-    def __init__(self, target: Target, store: Store, timeout: float) -> None:
-        self.own: str | None = None
-        self._target, self._store, self._timeout = target, store, timeout
+    def __init__(self, target: Target, timeout_ms: int) -> None:
+        self._target, self._timeout_ms = target, timeout_ms
+        self._store = Store(target.home)
+        self._identity: Identity | None = None
+        self._deadline = anyio.current_time() + timeout_ms / 1000
         self._stack = AsyncExitStack()
         self._session: Session | None = None
 
+    @property
+    def own(self) -> str | None:
+        """This state folder's device, where the session is its."""
+        return self._identity.device if self._identity else None
+
     async def open(self) -> None:
-        """Log in with `operator.pairing`: without a device where this host's gateway lets the command line do so, else with one."""
+        """Log in with operator.pairing: without a device where the gateway of this host lets the command line, else with one."""
         if self._target.place.loopback and self._target.credentials:
             session = await self._log_in((PAIRING,))
             if covers(OPERATOR, session.hello.scopes, (PAIRING,)):
                 return
-        await self._log_in((PAIRING,), device=True)
+        self._identity = self._device()
+        await self._log_in((PAIRING,))
 
     async def call(self, method: str, params: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """Call a method of the gateway."""
         if self._session is None:
             raise RuntimeError("the door is closed")
         try:
-            result: dict[str, Any] = await self._session.call(method, params)
-        except anyio.get_cancelled_exc_class():
-            # Told apart from a connection that never was: the gateway may have done it.
-            self.pending = method not in _READING
-            raise
+            with anyio.fail_after(self._left()):
+                result: dict[str, Any] = await self._session.call(method, params)
+        except TimeoutError:
+            raise self._late(sent=method not in _READING) from None
         return result
-
-    pending = False
 
     async def ask_for(self, scopes: Iterable[str]) -> None:
         """Log in again with more scopes, where the session has not got them all."""
         held = self._session.hello.scopes if self._session else ()
         wanted = tuple(dict.fromkeys((PAIRING, *sorted(scopes))))
         if not covers(OPERATOR, held, wanted):
-            await self._log_in(wanted, device=self.own is not None)
+            await self._log_in(wanted)
 
-    def keep(self, role: str, scopes: Iterable[str], token: str, now: int) -> Path | None:
-        """Store the successor of this device's own token, which comes to nobody else; say where."""
-        from pairing.client.credentials import DeviceToken
-        from pairing.settings.secret import Secret
-
+    def keep(self, token: DeviceToken) -> Path | None:
+        """Store the successor of this device's own token."""
         if self.own is None:
             return None
-        self._store.keep(self.own, self._target.place.gateway, DeviceToken(role, tuple(scopes), Secret(token)), now)
+        self._store.keep(self.own, self._target.place.gateway, token, clock())
         return self._store.tokens_path
 
     async def close(self) -> None:
@@ -99,25 +106,32 @@ class GatewayDoor:
         self._session = None
         await self._stack.aclose()
 
-    async def _log_in(self, scopes: tuple[str, ...], *, device: bool = False) -> Session:
+    async def _log_in(self, scopes: tuple[str, ...]) -> Session:
         await self._stack.aclose()
-        identity = self._identity() if device else None
         login = Login(
-            client=here("cli", "cli", version=_version()),
+            client=here("cli", "cli", version=version("pairing-gateway")),
             credentials=self._target.credentials,
-            identity=identity,
-            store=self._store if identity else None,
+            identity=self._identity,
+            store=self._store if self._identity else None,
             scopes=scopes,
             allow_private=self._target.allow_private,
             tls=self._target.tls,
         )
-        session = await self._stack.enter_async_context(connect(self._target.place.url, login, timeout=self._timeout))
-        self._session, self.own = session, identity.device if identity else None
-        return session
+        try:
+            with anyio.fail_after(self._left()):
+                opened = connect(self._target.place.url, login, timeout=self._left())
+                self._session = await self._stack.enter_async_context(opened)
+        except TimeoutError:
+            raise self._late() from None
+        return self._session
 
-    def _identity(self) -> Any:
-        from .compose import clock
+    def _left(self) -> float:
+        return max(0.0, self._deadline - anyio.current_time())
 
+    def _late(self, *, sent: bool = False) -> Unreachable:
+        return Unreachable(self._target.place.url, f"no answer within {self._timeout_ms} ms", sent=sent)
+
+    def _device(self) -> Identity:
         found = self._store.load()
         if found is None:
             found = self._store.make(clock())
@@ -147,41 +161,52 @@ class LogDoor:
     async def ask_for(self, scopes: Iterable[str]) -> None:
         """Nothing to do: the owner of the log holds every scope."""
 
+    def keep(self, token: DeviceToken) -> Path | None:
+        """Nothing to keep: the caller is no device."""
+        return None
+
 
 @asynccontextmanager
 async def open_door(reach: Reach, *, fallback: bool = False, env: Mapping[str, str] = os.environ) -> AsyncIterator[Door]:
     """Lend the door that this command is to use; `fallback` is for `list` and `approve` alone (protocol §8.6)."""
     target = find(reach, env)
-    door = GatewayDoor(target, Store(target.home), reach.timeout_ms / 1000)
-    why = await _knock(door, target, fallback)
-    if why is None:
-        with _bounded(reach.timeout_ms, target, lambda: door.pending):
-            try:
-                yield door
-            finally:
-                await door.close()
-        return
-    if target.settings is None:
-        raise RuntimeError("only this host's own gateway has a log here")
-    from .compose import LOG, open_service
-
-    _hush()
-    async with open_service(target.settings) as service:
-        remark(f"{why}: working on the log {target.home / LOG}")
-        yield LogDoor(service)
+    door = GatewayDoor(target, reach.timeout_ms)
+    try:
+        why = await _closed(door, target, fallback)
+        if why is None:
+            yield door
+            return
+    finally:
+        await door.close()
+    async with _log_door(target, why) as inside:
+        yield inside
 
 
-async def _knock(door: GatewayDoor, target: Target, fallback: bool) -> str | None:
-    """Open the gateway's door. Return None where it is open, why the log is the way in where that may be, and raise otherwise."""
-    here = target.source == "this host"
+async def _closed(door: GatewayDoor, target: Target, fallback: bool) -> str | None:
+    """Open the gateway's door. Return None where it opened, why the log is the way in where that may be, and raise otherwise."""
+    at_home = target.source == "this host"
     try:
         await door.open()
     except Unreachable as error:
-        if not (here and error.refused):
+        if not (at_home and error.refused):
             raise
         return f"No gateway on {target.place.gateway}"
     except ConnectRefused as refused:
-        if not (here and fallback and wants_pairing(refused)):
+        if not (at_home and fallback and wants_pairing(refused)):
             raise
-        return f"The gateway on {target.place.gateway} lets this command in only after pairing"
+        return f"The gateway on {target.place.gateway} would have this command paired first"
     return None
+
+
+@asynccontextmanager
+async def _log_door(target: Target, why: str) -> AsyncIterator[Door]:
+    from .compose import LOG, open_service
+    from .logs import configure
+
+    path = target.home / LOG
+    if target.settings is None or not path.exists():
+        raise Failure(Exit.UNREACHABLE, "no-log", f"{why}, and no log at {path} to work on", "Start the gateway: pairing serve")
+    configure("warning", "console")
+    async with open_service(target.settings) as service:
+        remark(f"{why}: working on the log {path}")
+        yield LogDoor(service)

@@ -15,7 +15,6 @@ from pairing.settings.secret import Secret
 from .options import Reach
 from .voice import Failure
 
-
 URL: Final = "PAIRING_GATEWAY_URL"
 TOKEN = "PAIRING_GATEWAY_TOKEN"  # noqa: S105  the name of the variable
 PASSWORD = "PAIRING_GATEWAY_PASSWORD"  # noqa: S105  the name of the variable

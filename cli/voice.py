@@ -6,6 +6,7 @@ With `--json` standard output is exactly one document, also on failure. What com
 import json
 import os
 import sys
+import time
 from collections.abc import Sequence
 from typing import Any, NamedTuple, NoReturn
 
@@ -99,6 +100,11 @@ def plain(text: object, limit: int = 64) -> str:
 
 def _printable(text: str) -> str:
     return "".join(c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in text)
+
+
+def clock() -> int:
+    """Return the time in ms since the epoch."""
+    return time.time_ns() // 1_000_000
 
 
 def duration(ms: int) -> str:

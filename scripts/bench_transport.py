@@ -181,7 +181,8 @@ def serve_echo(*, uvloop: bool) -> None:
 
     from pairing.gateway.http import HttpRequest
     from pairing.gateway.listener import serve
-    from pairing.gateway.transport import Link, TransportLimits
+    from pairing.gateway.site import TransportLimits
+    from pairing.gateway.transport import Link
 
     async def handle(link: Link) -> None:
         while True:

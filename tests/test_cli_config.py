@@ -149,6 +149,13 @@ def test_set_writes_a_closed_file_and_keeps_its_comments(run: Run, home: Path) -
     assert os.listdir(home) == ["config.toml"]
 
 
+def test_set_closes_the_file_even_where_nothing_changes(run: Run, home: Path) -> None:
+    """A file that was left open to others is closed by the first command that touches it."""
+    path = write(home, "gateway.port = 7\n", 0o644)
+    run("set", "gateway.port", "7")
+    assert (path.read_text(), stat.S_IMODE(path.stat().st_mode)) == ("gateway.port = 7\n", 0o600)
+
+
 def test_set_makes_what_is_missing(run: Run, home: Path) -> None:
     """On a fresh machine the folder and the file come into being, closed."""
     assert run("set", "gateway.auth.rateLimit.maxAttempts", "3").exit_code == 0

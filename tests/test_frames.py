@@ -154,7 +154,8 @@ def test_a_success_has_no_error_key_and_a_failure_no_payload() -> None:
     assert response_ok("1", {}) == b'{"type":"res","id":"1","ok":true,"payload":{}}'
     assert response_ok("1") == b'{"type":"res","id":"1","ok":true}'
     assert (
-        response_error("1", "NOT_PAIRED", "no") == b'{"type":"res","id":"1","ok":false,"error":{"code":"NOT_PAIRED","message":"no"}}'
+        response_error("1", "NOT_PAIRED", "no")
+        == b'{"type":"res","id":"1","ok":false,"error":{"code":"NOT_PAIRED","message":"no"}}'
     )
 
 

@@ -28,6 +28,7 @@ from pairing.settings import (
     SettingsError,
     conflicts,
     default_home,
+    edit,
     ensure_home,
     load,
     policy_digest,
@@ -820,6 +821,22 @@ def test_every_path_of_a_document_has_a_line(document: dict[str, Any]) -> None:
             assert path[-1] in lines[line - 1]
 
 
+def test_quotes_at_the_end_of_a_long_string_belong_to_it() -> None:
+    """A string of three quotes may end in one or two more, and the keys behind it stay on their lines."""
+    text = "a = \"\"\"x\"\"\"\"\"\nb = '''\ny''''\n\"c.d\" = 1 # '''\n[[e]]\n[[e]]\nf = [1,\n2]\n"
+    assert locate(text) == {
+        ("a",): 1,
+        ("b",): 2,
+        ("c.d",): 4,
+        ("e",): 5,
+        ("e", 0): 5,
+        ("e", 1): 6,
+        ("e", 1, "f"): 7,
+        ("e", 1, "f", 0): 7,
+        ("e", 1, "f", 1): 8,
+    }
+
+
 TOMLISH = st.text(st.sampled_from(list("ab.=[]{},\"'#\\\n\r\t 01-:Tué\x00\ud800")), max_size=40)
 
 
@@ -924,6 +941,13 @@ def test_an_edit_that_would_disturb_the_rest_is_refused() -> None:
         with_value("gateway = 1\n", ("gateway", "port"), 2)
     with pytest.raises(KeyError):
         without("gateway = 1\n", ("gateway", "port"))
+
+
+def test_an_edit_is_read_back_before_it_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Valid TOML that means anything else than what was asked for is not written."""
+    monkeypatch.setattr(edit, "_set", lambda document, path, raw, choice: document.update(other=1))
+    with pytest.raises(SettingsError, match="edit the file by hand"):
+        with_value("", ("gateway", "port"), 2)
 
 
 def test_reading_keeps_the_mode_beside_the_text(home: Path) -> None:

@@ -70,7 +70,7 @@ def test_every_violation_is_named(sent: object, problems: str) -> None:
 
 def test_the_message_names_the_method() -> None:
     """A refusal reads `invalid <method> params: <list>` (protocol §1.5)."""
-    with pytest.raises(BadParams, match="^invalid sample.do params: must be object$"):
+    with pytest.raises(BadParams, match=r"^invalid sample\.do params: must be object$"):
         decode_params("sample.do", Sample, Raw(b"[]"))
 
 
@@ -97,7 +97,7 @@ def test_unknown_keys_are_dropped_only_where_somebody_forgives_them() -> None:
     assert found == Sample("d", inner=Inner(True), more={"kept": 1})
     with pytest.raises(BadParams, match="unexpected property 'x'"):
         decode_params("m", Sample, raw, forgiving=lambda sent: False)
-    with pytest.raises(BadParams, match="^invalid m params: must have required property 'deviceId'$"):
+    with pytest.raises(BadParams, match=r"^invalid m params: must have required property 'deviceId'$"):
         decode_params("m", Sample, Raw(b'{"x":1}'), forgiving=lambda sent: True)
 
 
@@ -109,7 +109,11 @@ def test_params_that_cannot_be_read_are_refused() -> None:
 
 
 VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers(-2, 12) | st.floats(allow_nan=False, allow_infinity=False) | st.text("ab", max_size=6),
+    st.none()
+    | st.booleans()
+    | st.integers(-2, 12)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text("ab", max_size=6),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(["on", "fullName", "z", ""]), inner, max_size=3),
     max_leaves=6,
 )
@@ -120,10 +124,9 @@ FIELDS = ["deviceId", "count", "label", "kind", "scopes", "inner", "flags", "sha
 def test_decoding_and_explaining_agree(sent: Any) -> None:
     """What decodes has no violation, and what does not decode has one that is named."""
     raw = Raw(msgspec.json.encode(sent))
-    problems = explain(Sample, msgspec.json.decode(raw))
     try:
-        decode_params("m", Sample, raw)
-    except BadParams as bad:
-        assert sent is None or bad.problems == problems != "must fit the schema"
-    else:
-        assert problems == "must fit the schema"
+        msgspec.json.decode(raw, type=Sample)
+        fits = True
+    except msgspec.ValidationError:
+        fits = False
+    assert (explain(Sample, msgspec.json.decode(raw)) == "must fit the schema") == fits

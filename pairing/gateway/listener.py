@@ -17,7 +17,8 @@ import structlog
 from anyio.abc import TaskGroup, TaskStatus
 
 from pairing.gateway.http import Headers, HttpRequest, HttpResponse, Peer
-from pairing.gateway.transport import Closed, Link, Site, TransportLimits, log_failure
+from pairing.gateway.site import Site, TransportLimits
+from pairing.gateway.transport import Closed, Link, log_failure
 
 ACCEPTS_AT_ONCE: Final = 64
 BACK_OFF: Final = 0.2

@@ -22,7 +22,7 @@ GENESIS = Mark(0, sha256(b"pairing log genesis 1\n").digest())
 
 
 def personal_hash(personal: bytes) -> bytes:
-    """Return SHA-256 over the 23 bytes `pairing log personal 1\\n` and the stored bytes, in which a random salt prevents guessing."""
+    """Return SHA-256 over the 23 bytes `pairing log personal 1\\n` and the stored bytes; their random salt prevents guessing."""
     return sha256(_PERSONAL + personal).digest()
 
 
@@ -114,10 +114,10 @@ class Verifier:
         """Yield every fault, in order. After one, go on from what the row itself says, so that one fault is not counted twice."""
         versions = self._versions
         for record in records:
-            mark, self.mark = self.mark, Mark(record.position, record.hash)
-            if record.position != mark.position + 1:
-                yield Fault(record.position, record.stream, f"{mark.position + 1} to {record.position - 1} are missing")
-            elif (why := flaw(record, mark.hash)) is not None:
+            last, self.mark = self.mark, Mark(record.position, record.hash)
+            if record.position != last.position + 1:
+                yield Fault(record.position, record.stream, f"it comes right after position {last.position}")
+            elif (why := flaw(record, last.hash)) is not None:
                 yield Fault(record.position, record.stream, why)
                 if {type(record.version), type(record.recorded_at)} != {int}:
                     continue

@@ -10,7 +10,7 @@ import msgspec
 from pairing.events import AnyEvent, Meta, Personal, Unknown, kind_of
 
 from .errors import EventUnreadable
-from .port import Draft, Record
+from .port import Draft, Line, Record
 from .upcasts import UPCASTS, Upcasts, upcast
 
 KINDS: dict[str, type[AnyEvent]] = {str(kind.__struct_config__.tag): kind for kind in get_args(AnyEvent)}
@@ -20,6 +20,8 @@ class _Tag(msgspec.Struct, frozen=True):
     kind: str
 
 
+# What damaged or foreign bytes can raise: no JSON, no UTF-8, another shape; and an upcast that misses what it expects.
+_UNREADABLE = (ValueError, TypeError, LookupError)
 _encode = msgspec.json.Encoder(order="deterministic").encode
 _event = msgspec.json.Decoder(AnyEvent).decode
 _tag = msgspec.json.Decoder(_Tag).decode
@@ -34,17 +36,16 @@ def draft(event: AnyEvent, meta: Meta, personal: Personal | None = None) -> Draf
     return Draft(kind_of(event), _encode(meta), _encode(event), None if keep is None else _encode(keep))
 
 
-def decode(record: Record, upcasts: Upcasts = UPCASTS) -> AnyEvent | Unknown:
+def decode(record: Record | Line, upcasts: Upcasts = UPCASTS) -> AnyEvent | Unknown:
     """Return the event of a row. Raises `EventUnreadable` for a known kind that does not decode, or a kind column that lies."""
+    known = KINDS.get(record.kind)
     try:
-        if record.kind in upcasts:
-            return _upcast(record, upcasts)
-        if record.kind not in KINDS:
-            return _unknown(record)
+        if known is None or record.kind in upcasts:
+            return _other(record, upcasts)
         event = _event(record.body)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except _UNREADABLE as error:
         raise EventUnreadable(record.position, record.kind, str(error)) from None
-    if type(event) is not KINDS[record.kind]:
+    if type(event) is not known:
         raise EventUnreadable(record.position, record.kind, f"its body is a {kind_of(event)}")
     return event
 
@@ -53,7 +54,7 @@ def decode_meta(record: Record) -> Meta:
     """Return who and how. Raises `EventUnreadable`."""
     try:
         return _meta(record.meta)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except _UNREADABLE as error:
         raise EventUnreadable(record.position, record.kind, f"meta: {error}") from None
 
 
@@ -63,25 +64,15 @@ def decode_personal(record: Record) -> Personal | None:
         return None
     try:
         return _personal(record.personal)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except _UNREADABLE as error:
         raise EventUnreadable(record.position, record.kind, f"personal: {type(error).__name__}") from None
 
 
-def _unknown(record: Record) -> Unknown:
-    _check(record, _tag(record.body).kind)
-    return Unknown(kind=record.kind, raw=record.body)
-
-
-def _upcast(record: Record, upcasts: Upcasts) -> AnyEvent | Unknown:
-    raw = _raw(record.body)
-    _check(record, raw.get("kind"))
-    newer = upcast(raw, upcasts)
-    if newer["kind"] not in KINDS:
-        return Unknown(kind=newer["kind"], raw=_encode(newer))
-    event: AnyEvent = msgspec.convert(newer, AnyEvent)
-    return event
-
-
-def _check(record: Record, kind: object) -> None:
+def _other(record: Record | Line, upcasts: Upcasts) -> AnyEvent | Unknown:
+    kind = _tag(record.body).kind
     if kind != record.kind:
         raise EventUnreadable(record.position, record.kind, f"its body is a {kind}")
+    if kind not in upcasts:
+        return Unknown(kind=kind, raw=record.body)
+    event: AnyEvent = msgspec.convert(upcast(_raw(record.body), upcasts), AnyEvent)
+    return event

@@ -41,6 +41,16 @@ class Record(Struct, frozen=True, gc=False):
     hash: bytes
 
 
+class Line(Struct, frozen=True, gc=False):
+    """What a fold needs of a row and no more: half the cost of a `Record`."""
+
+    position: int
+    stream: str
+    version: int
+    kind: str
+    body: bytes
+
+
 class Mark(Struct, frozen=True, gc=False):
     """A place in the log: a position and the hash of the row there. Position 0 has the genesis hash."""
 
@@ -73,9 +83,11 @@ class EventLog(Protocol):
     async def append(self, slices: Sequence[Slice], *, command: str, now: int) -> Appended | Conflict:
         """Append all slices or none, durably, and return their rows.
 
-        `command` is a UUIDv7 in its hyphenated form: rows of a command that was already stored are returned again and nothing is written.
-        `now` (ms) becomes `recorded_at`, raised to the last row's time where the clock went back. A conflict is a value.
-        Raises `LogUnavailable` when the rows could not be stored. Never cancelled half-way: a cancelled caller's rows may be stored.
+        `command` is a UUIDv7 in its hyphenated form: rows of a command that was already stored are returned again and nothing is
+        written. `now` (ms) becomes `recorded_at`, raised to the last row's time where the clock went back. A conflict is a value. A
+        later slice sees what an earlier one adds; a slice without drafts is a condition on its stream alone. Raises `LogUnavailable`
+        when the rows are not known to be stored, `StreamDamaged`, and ValueError for what no log could hold. Never cancelled
+        half-way: a cancelled caller's rows may be stored.
         """
 
     async def stream(self, name: str, *, after: int = 0) -> tuple[Record, ...]:
@@ -83,6 +95,9 @@ class EventLog(Protocol):
 
     async def scan(self, *, after: int = 0, limit: int = 1000) -> tuple[Record, ...]:
         """Return up to `limit` rows of all streams with a position above `after`, in order, without judging their hashes."""
+
+    async def replay(self, *, after: int = 0, limit: int = 1000) -> tuple[Line, ...]:
+        """Return what `scan` returns, as lines: the quick way to fold everything. Hashes are not judged."""
 
     async def command(self, command: str) -> tuple[Record, ...]:
         """Return the rows that one command stored, or none."""
@@ -94,7 +109,16 @@ class EventLog(Protocol):
         """Return the mark at a position, or None where the log is shorter."""
 
     def follow(self, *, after: Mark) -> AsyncIterator[Record]:
-        """Yield every row above the mark as it is committed by any process, for ever. Raises `HistoryChanged` where the mark no longer holds."""
+        """Yield every row above the mark as it is committed by any process, for ever.
+
+        Raises `HistoryChanged` where the mark no longer holds, `LogUnavailable` once the log is closed.
+        """
+
+    async def examine(self) -> tuple[str, ...]:
+        """Return what the storage finds wrong with its own structure (an index that lacks rows), or nothing. Reads everything.
+
+        Beside `scan` and the chain this is the other half of a verification: the chain proves the rows, this the ways to them.
+        """
 
     async def forget(self, stream: str) -> int:
         """Empty the personal column of a stream and return how many rows had one. The chain still verifies."""

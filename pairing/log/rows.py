@@ -9,11 +9,13 @@ from typing import Any
 
 from . import chain
 from .errors import StreamDamaged
-from .port import Mark, Record
+from .port import Line, Mark, Record
 
 _COLUMNS = """e.position, s.name, e.version, e.kind, e.recorded_at, e.meta, e.body, e.personal, e.personal_hash, e.hash"""
 _SCAN = f"""SELECT {_COLUMNS} FROM events AS e LEFT JOIN streams AS s ON s.id = e.stream
     WHERE e.position > ? ORDER BY e.position LIMIT ?"""  # noqa: S608
+_REPLAY = """SELECT e.position, s.name, e.version, e.kind, e.body FROM events AS e LEFT JOIN streams AS s ON s.id = e.stream
+    WHERE e.position > ? ORDER BY e.position LIMIT ?"""
 _STREAM = f"""SELECT {_COLUMNS}, p.hash FROM streams AS s JOIN events AS e ON e.stream = s.id
     LEFT JOIN events AS p ON p.position = e.position - 1 WHERE s.name = ? AND e.version > ? ORDER BY e.version"""  # noqa: S608
 _COMMAND = f"""SELECT {_COLUMNS}, p.hash FROM events AS e LEFT JOIN streams AS s ON s.id = e.stream
@@ -56,7 +58,14 @@ def command(connection: sqlite3.Connection, key: bytes) -> tuple[Record, ...]:
 
 def scan(connection: sqlite3.Connection, after: int, limit: int) -> tuple[Record, ...]:
     """Return up to `limit` rows above a position, as they are."""
-    return tuple(_records(connection.execute(_SCAN, (after, limit)).fetchall()))
+    return tuple(_records(_ordered(connection.execute(_SCAN, (after, limit)).fetchall(), after)))
+
+
+def replay(connection: sqlite3.Connection, after: int, limit: int) -> tuple[Line, ...]:
+    """Return up to `limit` rows above a position as lines."""
+    kinds = _kinds
+    rows = _ordered(connection.execute(_REPLAY, (after, limit)).fetchall(), after)
+    return tuple([Line(position, _name(name), version, kinds[kind], body) for position, name, version, kind, body in rows])
 
 
 def following(connection: sqlite3.Connection, *, mark: Mark, limit: int) -> tuple[bool, tuple[Record, ...]]:
@@ -86,6 +95,19 @@ def head(connection: sqlite3.Connection) -> Mark:
     """Return the mark of the last row."""
     row = connection.execute(_HEAD).fetchone()
     return chain.GENESIS if row is None else Mark(row[0], row[1])
+
+
+def examine(connection: sqlite3.Connection) -> tuple[str, ...]:
+    """Return what SQLite finds wrong with its own pages and indexes, or nothing."""
+    told = [line.decode("utf-8", "replace") for (line,) in connection.execute("PRAGMA integrity_check").fetchall()]
+    return () if told == ["ok"] else tuple(told)
+
+
+def _ordered(rows: list[Any], after: int) -> list[Any]:
+    """Return the rows, provided that whoever goes on after the last of them gets anywhere. Raises sqlite3.DatabaseError."""
+    if rows and rows[-1][0] <= after:
+        raise sqlite3.DatabaseError(f"position {rows[-1][0]} stands after position {after}")
+    return rows
 
 
 def _records(rows: Iterable[Sequence[Any]]) -> list[Record]:

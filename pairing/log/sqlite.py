@@ -17,7 +17,7 @@ from . import rows
 from .errors import HistoryChanged, LogError, LogUnavailable, StreamDamaged
 from .file import Connection, connect, opened, prepared, unavailable, writable
 from .group import GroupCommit
-from .port import Appended, Conflict, Mark, Record, Slice
+from .port import Appended, Conflict, Line, Mark, Record, Slice
 from .slices import check, command_key
 from .turns import Turn
 from .writer import Request, Writer
@@ -90,10 +90,7 @@ class SqliteLog:
     async def append(self, slices: Sequence[Slice], *, command: str, now: int) -> Appended | Conflict:
         """Append all slices or none; see the port. Raises `StreamDamaged`, `LogUnavailable`, ValueError."""
         check(slices, now)
-        request = Request(tuple(slices), command_key(command), now)
-        if self._closed or self._group is None:
-            raise LogUnavailable(self._path, "it is closed" if self._closed else "it was opened for reading only")
-        answer = await self._group.append(request)
+        answer = await self._writable().append(Request(tuple(slices), command_key(command), now))
         if isinstance(answer, LogError):
             raise self._report(answer)
         return answer
@@ -105,6 +102,10 @@ class SqliteLog:
     async def scan(self, *, after: int = 0, limit: int = 1000) -> tuple[Record, ...]:
         """Return up to `limit` rows with a position above `after`, as they are. Raises `LogUnavailable`."""
         return await self._read(self._bulk, lambda db: rows.scan(db, after, limit))
+
+    async def replay(self, *, after: int = 0, limit: int = 1000) -> tuple[Line, ...]:
+        """Return up to `limit` rows with a position above `after` as lines. Raises `LogUnavailable`."""
+        return await self._read(self._bulk, lambda db: rows.replay(db, after, limit))
 
     async def command(self, command: str) -> tuple[Record, ...]:
         """Return the rows that one command stored, or none. Raises `StreamDamaged`, `LogUnavailable`."""
@@ -134,12 +135,14 @@ class SqliteLog:
                 with anyio.move_on_after(_GLANCE_S):
                     await news.wait()
 
+    async def examine(self) -> tuple[str, ...]:
+        """Return what SQLite finds wrong with its own pages and indexes, or nothing. Reads the whole file. Raises `LogUnavailable`."""
+        return await self._read(self._bulk, rows.examine)
+
     async def forget(self, stream: str) -> int:
         """Empty the personal column of a stream, overwriting the bytes; return how many rows had one. Raises `LogUnavailable`."""
-        if self._closed or self._group is None:
-            raise LogUnavailable(self._path, "it is closed" if self._closed else "it was opened for reading only")
         try:
-            return await self._group.forget(stream)
+            return await self._writable().forget(stream)
         except sqlite3.Error as error:
             raise unavailable(self._path, error) from error
 
@@ -155,8 +158,7 @@ class SqliteLog:
             await self._open.aclose()
 
     async def _read(self, connection: Connection, work: Callable[[sqlite3.Connection], T]) -> T:
-        if self._closed:
-            raise LogUnavailable(self._path, "it is closed")
+        self._check_open()
         try:
             return await connection.run(work)
         except StreamDamaged as damaged:
@@ -165,12 +167,21 @@ class SqliteLog:
             raise unavailable(self._path, error) from error
 
     def _look(self) -> Mark:
-        if self._closed:
-            raise LogUnavailable(self._path, "it is closed")
+        self._check_open()
         try:
             return self._glance.head()
         except sqlite3.Error as error:
             raise unavailable(self._path, error) from error
+
+    def _writable(self) -> GroupCommit:
+        self._check_open()
+        if self._group is None:
+            raise LogUnavailable(self._path, "it was opened for reading only")
+        return self._group
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise LogUnavailable(self._path, "it is closed")
 
     def _tell(self) -> None:
         self._news.set()

@@ -41,7 +41,8 @@ def without(text: str, path: tuple[str, ...]) -> str:
 
 
 def _edited(text: str, path: tuple[str, ...], wanted: dict[str, Any], change: Callable[..., None]) -> str:
-    # Where a file comes back to a table, not every part of it can take the key; what reads back as meant counts.
+    # Where a file comes back to a table, the key may be in any part of it, and not every part can take a new one:
+    # the parts are tried, the last one first, and only what reads back as meant counts.
     for choice in range(_CHOICES):
         edited = _attempt(text, partial(change, choice=choice))
         if edited is not None and _pruned(tomllib.loads(edited)) == _pruned(wanted):
@@ -83,7 +84,7 @@ def _set(table: Any, path: Sequence[str], raw: object, choice: int, dotted: bool
         _set(item, rest, raw, choice)
         _add(table, tomlkit.key(name), item)
     elif rest:
-        key, part = _chosen(parts, rest, choice)
+        key, part = _chosen(parts, choice)
         _set(part, rest, raw, choice, key.is_dotted())
     elif not (isinstance(table[name], Array) and isinstance(raw, list) and _refilled(table[name], raw)):
         table[name] = raw
@@ -92,7 +93,7 @@ def _set(table: Any, path: Sequence[str], raw: object, choice: int, dotted: bool
 def _unset(table: Any, path: Sequence[str], choice: int) -> None:
     name, *rest = path
     if rest:
-        _, part = _chosen(_parts(table, name), rest, choice)
+        _, part = _chosen(_parts(table, name), choice)
         _unset(part, rest, choice)
     else:
         del table[name]
@@ -103,17 +104,8 @@ def _parts(table: Any, name: str) -> list[tuple["Key", Any]]:
     return [(key, item) for key, item in _body(table) if key is not None and key.key == name]
 
 
-def _chosen(parts: list[tuple["Key", Any]], path: Sequence[str], choice: int) -> tuple["Key", Any]:
-    """Return one of several parts of a table: first the one that holds most of the path, the last of several such."""
-    last_first = parts[::-1]
-    ranked = sorted(last_first, key=lambda found: -_depth(found[1], path))
-    return ranked[min(choice, len(ranked) - 1)]
-
-
-def _depth(table: Any, path: Sequence[str]) -> int:
-    """Say how far down a path a table holds already."""
-    found = [_depth(item, path[1:]) for _, item in _parts(table, path[0])] if path else []
-    return 1 + max(found) if found else 0
+def _chosen(parts: list[tuple["Key", Any]], choice: int) -> tuple["Key", Any]:
+    return parts[::-1][min(choice, len(parts) - 1)]
 
 
 def _body(table: Any) -> list[tuple[Any, Any]]:

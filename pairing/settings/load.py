@@ -153,7 +153,7 @@ def _judge_text(layer: Layer, key: Key, text: str, place: str, source: str) -> N
 def _judge_entry(layer: Layer, path: tuple[str, ...], raw: object, file: Path, located: dict[lines.Path, int]) -> None:
     name, line = _dotted(path), located.get(path)
     key = KEYS.get(name)
-    if key is not None and key.path == path:
+    if key is not None:
         elements = [located.get((*path, index), line) for index in range(len(raw) if isinstance(raw, list) else 0)]
         places = [Problem(name, "", file.name, at) for at in (line, *elements)]
         _judge(layer, key, raw, f"file {file}:{line}", file.parent, places)

@@ -19,7 +19,7 @@ from websockets.frames import Frame, Opcode
 
 from pairing.gateway.http import HttpResponse, Readiness, answer
 from pairing.gateway.listener import serve
-from pairing.gateway.transport import TransportLimits
+from pairing.gateway.site import TransportLimits
 
 KEY = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n"
 PATIENCE = 8.0
@@ -90,6 +90,16 @@ class Raw:
                 await self.more()
         except (anyio.EndOfStream, anyio.BrokenResourceError):
             return self.take(len(self.buffer))
+
+    async def write_until_dropped(self, data: bytes, pause: float = 0) -> None:
+        """Go on sending the same bytes until the server has had enough."""
+        with anyio.fail_after(PATIENCE):
+            try:
+                while True:
+                    await self.write(data)
+                    await anyio.sleep(pause)
+            except anyio.BrokenResourceError:
+                return
 
     async def need(self, count: int) -> None:
         while len(self.buffer) < count:
@@ -207,7 +217,7 @@ def settled():
 
     async def wait(condition) -> None:
         with anyio.fail_after(PATIENCE):
-            while not condition():
+            while not condition():  # noqa: ASYNC110
                 await anyio.sleep(0.01)
 
     return wait

@@ -12,10 +12,12 @@ import sys
 
 import anyio
 import psutil
+from anyio.lowlevel import checkpoint
 
 from pairing.gateway.http import JSON, HttpRequest, HttpResponse
 from pairing.gateway.listener import serve
-from pairing.gateway.transport import Link, TransportLimits
+from pairing.gateway.site import TransportLimits
+from pairing.gateway.transport import Link
 
 REPLY = "r" * 4096
 
@@ -34,7 +36,7 @@ async def handle(link: Link) -> None:
         case "/listener":
             link.admit(1024 * 1024)
             while link.send(REPLY):
-                await anyio.sleep(0)
+                await checkpoint()
             await link.gone()
         case _:
             while True:

@@ -4,6 +4,7 @@ import logging
 import socket
 
 import anyio
+import anyio.lowlevel
 import pytest
 from websockets.asyncio.client import connect
 from websockets.frames import Opcode
@@ -88,7 +89,7 @@ async def test_a_head_may_come_byte_by_byte(listening):
         head = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
         for position in range(len(head)):
             await peer.write(head[position : position + 1])
-            await anyio.sleep(0)
+            await anyio.lowlevel.checkpoint()
         assert (await peer.head()).startswith("HTTP/1.1 200 ")
 
 
@@ -158,9 +159,8 @@ async def test_what_came_before_the_peers_close_is_still_handed_out(listening, s
     async def handler(link):
         link.admit(65536)
         await anyio.sleep(0.1)
-        with pytest.raises(Closed):
-            while True:
-                got.append(await link.recv())
+        while True:
+            got.append(await link.recv())
 
     async with listening(handler) as gateway:
         async with connect(gateway.url()) as peer:

@@ -1,0 +1,87 @@
+"""From what a person types to exactly one device or request. Several candidates are listed and nothing is changed (L14)."""
+
+from typing import Any, NamedTuple
+
+from pairing.refusals import Exit
+
+from .access import Entry, called, full, short
+from .door import Door
+from .voice import Failure, plain
+
+_SHORTEST = 4
+
+
+class Listing(NamedTuple):
+    """An answer of `device.list`: open requests and paired devices at a position of the log."""
+
+    position: int
+    pending: tuple[Entry, ...]
+    paired: tuple[Entry, ...]
+    closed: tuple[Entry, ...]
+
+    def device(self, id: object) -> Entry | None:
+        """Return the paired device of an id."""
+        return next((entry for entry in self.paired if entry.get("deviceId") == id), None)
+
+
+class Named(NamedTuple):
+    """One device: its id, what is approved and what it asks for, where there is either, and its ended requests."""
+
+    id: str
+    position: int
+    paired: Entry | None
+    pending: tuple[Entry, ...]
+    closed: tuple[Entry, ...]
+
+    @property
+    def words(self) -> str:
+        """The device's id, and what people call it."""
+        entry = self.paired or (self.pending[0] if self.pending else {"deviceId": self.id})
+        name = called(entry)
+        return self.id if self.id.startswith(name) else f"{name} {self.id}"
+
+
+async def listing(door: Door, device: str | None = None) -> Listing:
+    """List devices and requests: all, or those of one device by id, prefix or label."""
+    return _listing(await door.call("device.list", {"device": device} if device else {}))
+
+
+def _listing(found: dict[str, Any]) -> Listing:
+    def entries(key: str) -> tuple[Entry, ...]:
+        held = found.get(key)
+        return tuple(entry for entry in held if isinstance(entry, dict)) if isinstance(held, list) else ()
+
+    position = found.get("position")
+    return Listing(position if isinstance(position, int) else 0, entries("pending"), entries("paired"), entries("closed"))
+
+
+async def find_device(door: Door, name: str) -> Named:
+    """Return the one device that a full id, a prefix of 4 characters or more, or a label names. Raises `Failure` and what the door does."""
+    name = name.strip()
+    if not name:
+        raise Failure(Exit.USAGE, "device-required", "a device is required", "See which there are: pairing devices list")
+    found = await door.call("device.list", {"device": name})
+    held = _listing(found)
+    told = found.get("deviceId") or next((entry.get("deviceId") for entry in (*held.paired, *held.pending)), name)
+    return Named(str(told), held.position, held.paired[0] if held.paired else None, held.pending, held.closed)
+
+
+async def find_request(door: Door, text: str) -> tuple[str, Listing]:
+    """Return the full id of the open request that an id or its first characters name, and the list it was found in.
+
+    An id that is not open is returned as it is: the methods know what became of it. Raises `Failure` for several.
+    """
+    text = text.strip()
+    if not text:
+        raise Failure(Exit.USAGE, "request-required", "a request id is required", "See what is open: pairing devices list")
+    held = await listing(door)
+    ids = {str(entry.get("requestId")): entry for entry in held.pending}
+    if text in ids or len(text) < _SHORTEST:
+        return text, held
+    matches = [id for id in ids if id.startswith(text.lower())]
+    if len(matches) > 1:
+        lines = [f"  {plain(id)}  {called(ids[id])} ({short(ids[id])})" for id in matches]
+        details = {"candidates": [{"requestId": id, "deviceId": full(ids[id])} for id in matches]}
+        message = f"ambiguous request: {plain(text)} means {len(matches)} open requests"
+        raise Failure(Exit.AMBIGUOUS, "ambiguous-request", message, "Give more of the id.", details=details, lines=lines)
+    return matches[0] if matches else text, held
