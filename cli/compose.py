@@ -4,13 +4,14 @@
 """
 
 import os
+import platform
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -22,7 +23,7 @@ from pairing.events import Actor
 from pairing.log.sqlite import SqliteLog
 from pairing.methods import Nobody, Service, Sessions
 from pairing.refusals import PairingError
-from pairing.settings import KEYS, Settings, policy_digest
+from pairing.settings import KEYS, Settings, config_path, policy_digest
 from pairing.settings.kinds import plain
 from pairing.tokens import Keyring
 from projections.activity import Activity
@@ -89,13 +90,17 @@ def admitting(settings: Settings) -> dict[str, str]:
     return {name: _json(settings, name) for name, key in KEYS.items() if key.setting.admits}
 
 
-def shown(settings: Settings) -> dict[str, object]:
-    """Return the settings that may be shown; a secret appears as its fingerprint alone."""
-    found: dict[str, object] = {}
+def shown(settings: Settings) -> dict[str, Any]:
+    """Return the settings as the file would nest them, without the secrets."""
+    tree: dict[str, Any] = {}
     for name, key in KEYS.items():
-        value = settings.value(name)
-        found[name] = value and {"fingerprint": value.fingerprint()} if key.secret else plain(value)
-    return found
+        if not key.secret:
+            *sections, last = name.split(".")
+            table = tree
+            for section in sections:
+                table = table.setdefault(section, {})
+            table[last] = plain(settings.value(name))
+    return tree
 
 
 def _json(settings: Settings, name: str) -> str:
@@ -158,5 +163,7 @@ def _service(settings: Settings, log: SqliteLog, views: Views, keyring: Keyring,
         under=secret_tag(settings, keyring),
         sessions=sessions or Nobody(),
         started_at=clock(),
+        host=platform.node(),
+        config_path=str(config_path(settings.home)),
         config=shown(settings),
     )

@@ -56,7 +56,10 @@ def _listing(found: dict[str, Any]) -> Listing:
 
 
 async def find_device(door: Door, name: str) -> Named:
-    """Return the one device that a full id, a prefix of 4 characters or more, or a label names. Raises `Failure` and what the door does."""
+    """Return the one device that a full id, a prefix of 4 characters or more, or a label names.
+
+    Raises `Failure` for a blank name, and whatever the door raises for none and for several.
+    """
     name = name.strip()
     if not name:
         raise Failure(Exit.USAGE, "device-required", "a device is required", "See which there are: pairing devices list")

@@ -4,6 +4,7 @@ Keys that have nothing to say are absent, never null. Nothing here holds a token
 """
 
 import hashlib
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -110,6 +111,13 @@ class Presence(Entry, frozen=True, kw_only=True):
     text: str | None = None
 
 
+def self_entry(now: int, host: str, version: str) -> Presence:
+    """Return the gateway's own entry of the presence list."""
+    return Presence(
+        ts=now, host=host, version=version, platform=sys.platform, mode="gateway", reason="self", text=f"Gateway: {host}"
+    )
+
+
 class Node(Entry, frozen=True, kw_only=True):
     """A node: paired, connected, or both."""
 
@@ -160,13 +168,16 @@ class Status(Entry, frozen=True, kw_only=True):
     sessions_live: int
 
 
-class Config(Struct, frozen=True, kw_only=True):
-    """The answer to `config.get`: what may be shown, and a hash to compare."""
+class Config(Struct, frozen=True, kw_only=True, rename="camel"):
+    """The answer to `config.get`: where the settings are, what may be shown of them, and a hash to compare."""
 
+    path: str
     config: dict[str, Any]
     hash: str
-    exists: bool = True
+    exists: bool
     valid: bool = True
+    issues: list[str] = field(default_factory=list)
+    legacy_issues: list[str] = field(default_factory=list)
 
 
 def config_hash(config: Mapping[str, Any]) -> str:
@@ -288,6 +299,8 @@ def node(row: PairedRow, live: Node | None) -> dict[str, Any]:
         "displayName": row.label or row.name,
         "platform": row.platform,
         "deviceFamily": row.family,
+        "clientId": row.client_id,
+        "clientMode": row.client_mode,
         "remoteIp": row.address,
         "caps": list(live.caps) if live else [],
         "commands": list(live.commands) if live else [],

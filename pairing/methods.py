@@ -68,6 +68,8 @@ class Service:
     under: str | None = None
     sessions: Sessions = field(default_factory=Nobody)
     started_at: int = 0
+    host: str = ""
+    config_path: str = ""
     config: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -424,8 +426,9 @@ async def status(call: Call[AnyParams]) -> entries.Status:
 
 
 async def presence(call: Call[AnyParams]) -> list[Presence]:
-    """List the live sessions."""
-    return call.service.sessions.presence()
+    """List this gateway and its live sessions."""
+    service = call.service
+    return [entries.self_entry(service.clock(), service.host, service.version), *service.sessions.presence()]
 
 
 async def node_list(call: Call[AnyParams]) -> entries.NodeList:
@@ -438,7 +441,9 @@ async def node_list(call: Call[AnyParams]) -> entries.NodeList:
 
 async def config_get(call: Call[AnyParams]) -> entries.Config:
     """Show the settings that may be shown; a secret never is."""
-    return entries.Config(config=dict(call.service.config), hash=entries.config_hash(call.service.config))
+    service = call.service
+    shown = dict(service.config)
+    return entries.Config(path=service.config_path, config=shown, hash=entries.config_hash(shown), exists=bool(shown))
 
 
 async def skills_bins(call: Call[AnyParams]) -> dict[str, list[str]]:

@@ -10,6 +10,7 @@ from websockets.datastructures import Headers as WebSocketHeaders
 from pairing.gateway.address import (
     FORWARDED,
     INVALID,
+    IP,
     NOT_ALLOWED,
     Headers,
     Networks,
@@ -173,7 +174,7 @@ def test_blocks_are_read_as_people_write_them() -> None:
         Networks.of(["10.0.0.0/8", "nonsense"])
 
 
-def parse(text: str) -> object:
+def parse(text: str) -> IP:
     found = parse_ip(text)
     assert found is not None
     return found

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from msgspec import Raw
 from rich.console import Console
 
+from pairing.entries import Presence
 from pairing.gateway import clients
 from pairing.gateway.connect import (
     Auth,
@@ -21,7 +22,6 @@ from pairing.gateway.connect import (
     HelloOk,
     IssuedToken,
     Policy,
-    Presence,
     ProtocolMismatch,
     ServerInfo,
     SessionDefaults,

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Final, Literal, TypeAlias, TypeVar
 
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
+from pairing.entries import Presence
 from pairing.gateway.clients import ClientId, ClientMode
 from pairing.gateway.frames import StateVersion
 from pairing.shapes import Name, decode_params
@@ -140,27 +141,6 @@ class Features(Struct, frozen=True):
 
     methods: tuple[str, ...]
     events: tuple[str, ...]
-
-
-class Presence(Struct, frozen=True, kw_only=True, omit_defaults=True, rename="camel"):
-    """One entry of the presence list; `ts` in ms."""
-
-    ts: int
-    host: str | None = None
-    ip: str | None = None
-    version: str | None = None
-    platform: str | None = None
-    device_family: str | None = None
-    model_identifier: str | None = None
-    mode: str | None = None
-    last_input_seconds: int | None = None
-    reason: str | None = None
-    tags: tuple[str, ...] | None = None
-    text: str | None = None
-    device_id: str | None = None
-    roles: tuple[str, ...] | None = None
-    scopes: tuple[str, ...] | None = None
-    instance_id: str | None = None
 
 
 class SessionDefaults(Struct, frozen=True, rename="camel"):

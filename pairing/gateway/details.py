@@ -1,10 +1,10 @@
-"""What a refusal tells a client beside its message: the `details` of protocol §3.4, §4.3, §5.7 and §5.9.
+"""What a refused credential and missing access tell a client beside the message: the `details` of protocol §4.3 and §5.7.
 
-Owns the shapes, and which of them says what. The words come from refusals.py; a reference leads the operator, and nobody
-else, to the evidence. No secret can be put in.
+Owns the two shapes. The words come from refusals.py; a reference leads the operator, and nobody else, to the evidence.
+No secret can be put in.
 """
 
-from typing import Final, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 from msgspec import Struct
 
@@ -12,8 +12,6 @@ from pairing.gateway.connect import Auth
 from pairing.refusals import SAYINGS, Reason
 
 Mode: TypeAlias = Literal["token", "password", "none"]
-
-_NOT_A_REASON: Final = (Reason.AUTH_REQUIRED, Reason.DEVICE_REQUIRED, Reason.UI_DEVICE_REQUIRED)
 
 
 class AuthDetails(Struct, frozen=True, kw_only=True, omit_defaults=True, rename="camel"):
@@ -42,28 +40,12 @@ class PairingDetails(Struct, frozen=True, kw_only=True, omit_defaults=True, rena
     reference: str | None = None
 
 
-class PlainDetails(Struct, frozen=True, kw_only=True, omit_defaults=True, rename="camel"):
-    """A code, and the reason where the protocol gives one (protocol §3.4, §4.4, §5.9)."""
-
-    code: str
-    reason: str | None = None
-    reference: str | None = None
-
-
-class ScopeDetails(Struct, frozen=True, kw_only=True, rename="camel"):
-    """The scope that a method needs and the session lacks (protocol §9.3)."""
-
-    code: str = "MISSING_SCOPE"
-    missing_scope: str
-    required_scopes: tuple[str, ...]
-
-
 def auth_details(reason: Reason, auth: Auth, *, device: bool, reference: str | None = None) -> AuthDetails:
     """Return the details of a refused credential; `device` says whether a device object was sent."""
     retry = reason is Reason.TOKEN_MISMATCH and device and _token_alone(auth)
     return AuthDetails(
         code=_code(reason),
-        auth_reason=None if reason in _NOT_A_REASON else reason.value,
+        auth_reason=None if reason is Reason.AUTH_REQUIRED else reason.value,
         can_retry_with_device_token=retry,
         recommended_next_step="retry_with_device_token" if retry else SAYINGS[reason].step or "review_auth_configuration",
         reference=reference,
@@ -96,20 +78,6 @@ def pairing_details(
         recommended_next_step=saying.step,
         reference=reference,
     )
-
-
-def plain_details(reason: Reason, said: str | None = None, *, reference: str | None = None) -> PlainDetails:
-    """Return the details of a refused proof, identity or page; `said` is what address.py found wrong with a page's origin."""
-    return PlainDetails(
-        code=_code(reason),
-        reason=said or (None if reason in _NOT_A_REASON else reason.value),
-        reference=reference,
-    )
-
-
-def scope_details(scope: str) -> ScopeDetails:
-    """Return the details of a method refused for want of a scope."""
-    return ScopeDetails(missing_scope=scope, required_scopes=(scope,))
 
 
 def unauthorized(mode: Mode, auth: Auth) -> str:

@@ -4,7 +4,7 @@
 itself is `pairing.verdict`'s, the pairing decision `pairing.decide`'s.
 """
 
-from typing import Literal, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 import msgspec
 from msgspec import Struct
@@ -28,6 +28,7 @@ from .connect import Proof as Signed
 from .details import auth_details, pairing_details
 from .limits import DEVICE_TOKEN, SHARED_SECRET, RateLimiter, Source
 
+WRONG_SECRET: Final = frozenset({Reason.TOKEN_MISMATCH, Reason.PASSWORD_MISMATCH})
 SharedMethod: TypeAlias = Literal["token", "password", "none"]
 
 
@@ -180,7 +181,7 @@ def _without_device(
             return ()
         ceiling = rules.pairing.local_ceiling
         return tuple(scope for scope in asked if not local or covers(OPERATOR, ceiling, (scope,)))
-    if params.auth.presented("token") or params.auth.presented("password"):
+    if method is None and (params.auth.presented("token") or params.auth.presented("password")):
         raise unauthorized(rules, params, shared or Reason.AUTH_REQUIRED)
     raise Refused(Reason.DEVICE_REQUIRED)
 
@@ -233,10 +234,10 @@ def present(contact: Contact, state: Device, keyring: Keyring, limiter: RateLimi
 
 def note_failure(limiter: RateLimiter, contact: Contact, reason: Reason, now: int) -> None:
     """Count a wrong secret against whoever presented it; missing ones and good ones do not count (protocol §4.6, N9, N11)."""
-    if contact.shared in {Reason.TOKEN_MISMATCH, Reason.PASSWORD_MISMATCH}:
+    if contact.shared in WRONG_SECRET:
         limiter.failed(SHARED_SECRET, contact.facts.source, now)
-    wrong_token = {Reason.DEVICE_TOKEN_MISMATCH, Reason.TOKEN_MISMATCH, Reason.PASSWORD_MISMATCH}
-    if contact.device is not None and contact.candidate is not None and reason in wrong_token:
+    wrong_token = reason is Reason.DEVICE_TOKEN_MISMATCH or reason in WRONG_SECRET
+    if contact.device is not None and contact.candidate is not None and wrong_token:
         limiter.failed(DEVICE_TOKEN, contact.facts.source, now, contact.device)
 
 

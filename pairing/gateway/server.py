@@ -46,7 +46,8 @@ from .limits import SHARED_SECRET, RateLimiter
 from .listener import serve
 from .login import Contact, Facts
 from .session import Registry, Session, refusal
-from .transport import Closed, Link, TransportLimits
+from .site import TransportLimits
+from .transport import Closed, Link
 
 MAX_PAYLOAD: Final = 1024 * 1024
 TICK_MS: Final = 30_000
@@ -192,6 +193,8 @@ class Gateway:
                 contact = login.examine(self.rules, self.house.limiter, facts, params, now)
             except Refused as refused:
                 log.info("refused", reason=refused.reason.value, address=facts.origin.client_ip)
+                if refused.reason in login.WRONG_SECRET:
+                    self.house.limiter.failed(SHARED_SECRET, facts.source, now)
                 self._refuse(link, request.id, refused, protocol, facts, now)
                 return None
         try:

@@ -24,14 +24,15 @@ class GroupCommit:
     def __init__(self, path: Path, writing: Connection, beside: Connection, writer: Writer, done: Callable[[], None]) -> None:
         self._path, self._writing, self._beside, self._writer, self._done = path, writing, beside, writer, done
         self._waiting: list[tuple[Request, asyncio.Future[Outcome]]] = []
-        self._busy = False
+        self._calm = asyncio.Event()
+        self._calm.set()
         self._drain: asyncio.Task[None] | None = None
         self._checkpoint: asyncio.Task[None] | None = None
         self._pages = 0
 
     async def append(self, request: Request) -> Outcome:
         """Wait until the request is written with others, or judged, and return what came of it."""
-        if not self._busy:
+        if self._calm.is_set():
             return await self._go_first(request)
         answer: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
         self._waiting.append((request, answer))
@@ -49,30 +50,36 @@ class GroupCommit:
 
     async def finish(self) -> None:
         """Write what waits, let a checkpoint end, close the writing connection."""
-        while (task := self._drain or self._checkpoint) is not None:
-            await asyncio.wait([task])
+        await self._calm.wait()
+        if self._checkpoint is not None:
+            await asyncio.wait([self._checkpoint])
         await self._writing.close()
 
     async def _go_first(self, request: Request) -> Outcome:
-        """Write one request from its caller's own task: nobody else waits, so there is nothing to gather."""
-        self._busy = True
+        """Write one request from its caller's own task: nobody else waits, so there is nothing to gather.
+
+        If the caller is cancelled the connection's thread writes on; what is asked next stands in line behind it.
+        """
+        self._calm.clear()
         try:
             return (await self._write([request]))[0]
         finally:
             if self._waiting:
                 self._drain = asyncio.create_task(self._write_waiting())
             else:
-                self._busy = False
+                self._calm.set()
 
     async def _write_waiting(self) -> None:
-        while self._waiting:
-            group, self._waiting = self._waiting[:_MOST_TOGETHER], self._waiting[_MOST_TOGETHER:]
-            answers = await self._write([request for request, _ in group])
-            for (_, future), answer in zip(group, answers, strict=True):
-                if not future.done():
-                    future.set_result(answer)
-            await asyncio.sleep(0)  # those just answered may ask again, and then go together
-        self._busy, self._drain = False, None
+        try:
+            while self._waiting:
+                group, self._waiting = self._waiting[:_MOST_TOGETHER], self._waiting[_MOST_TOGETHER:]
+                answers = await self._write([request for request, _ in group])
+                for (_, future), answer in zip(group, answers, strict=True):
+                    if not future.done():
+                        future.set_result(answer)
+                await asyncio.sleep(0)  # those just answered may ask again, and then go together
+        finally:
+            self._calm.set()
 
     async def _write(self, group: list[Request]) -> list[Outcome]:
         try:

@@ -84,10 +84,10 @@ class EventLog(Protocol):
         """Append all slices or none, durably, and return their rows.
 
         `command` is a UUIDv7 in its hyphenated form: rows of a command that was already stored are returned again and nothing is
-        written. `now` (ms) becomes `recorded_at`, raised to the last row's time where the clock went back. A conflict is a value. A
-        later slice sees what an earlier one adds; a slice without drafts is a condition on its stream alone. Raises `LogUnavailable`
-        when the rows are not known to be stored, `StreamDamaged`, and ValueError for what no log could hold. Never cancelled
-        half-way: a cancelled caller's rows may be stored.
+        written. `now` (ms) becomes `recorded_at`, raised to the last row's time where the clock went back. A conflict is a value.
+        A later slice sees what an earlier one adds; a slice without drafts is a condition on its stream alone. Never cancelled
+        half-way: a cancelled caller's rows may be stored. Raises `LogUnavailable` when the rows are not known to be stored,
+        `StreamDamaged`, and ValueError for what no log could hold.
         """
 
     async def stream(self, name: str, *, after: int = 0) -> tuple[Record, ...]:

@@ -136,7 +136,7 @@ class SqliteLog:
                     await news.wait()
 
     async def examine(self) -> tuple[str, ...]:
-        """Return what SQLite finds wrong with its own pages and indexes, or nothing. Reads the whole file. Raises `LogUnavailable`."""
+        """Return what SQLite finds wrong with its pages and indexes, or nothing; reads everything. Raises `LogUnavailable`."""
         return await self._read(self._bulk, rows.examine)
 
     async def forget(self, stream: str) -> int:

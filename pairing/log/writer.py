@@ -87,8 +87,8 @@ class Writer:
     def _write_at_once(self, request: Request) -> Appended | None:
         """Store a lone request as one statement, its own transaction, or return None where that cannot be known to be right.
 
-        Nothing is read first: positions have no gaps and rows stay, so the statement can only succeed while the last row is the one
-        remembered. If anybody has written since, it fails and everything is looked at again.
+        Nothing is read first: positions have no gaps and rows stay, so the statement can only succeed while the last row is
+        the one remembered. If anybody has written since, it fails and everything is looked at again.
         """
         if self._seen is None or self._crowd or self._may_be_stored(request.command) or not self._in_place():
             return None

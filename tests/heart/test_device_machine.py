@@ -91,6 +91,7 @@ class Line:
     silent: bool
     opened: int
     expires: int
+    client: str
     digest: str = ""
 
 
@@ -185,12 +186,12 @@ class Register:
 
     def _queue(self, c, want, quiet):
         old, role = self.line, c.wanted.role
-        new = Line(c.request, {role}, want, c.wanted.platform, quiet, c.now, c.now + c.ttl)
+        new = Line(c.request, {role}, want, c.wanted.platform, quiet, c.now, c.now + c.ttl, c.client_id)
         if old is None or c.now > old.expires:
             return new
         if role in old.roles and all(s in full(old.scopes) or within(role, {s}, full(old.scopes)) for s in full(want)):
             again = Line(**vars(old))
-            again.platform, again.silent = c.wanted.platform or old.platform, quiet and old.silent
+            again.platform, again.silent, again.client = c.wanted.platform or old.platform, quiet and old.silent, c.client_id
             if vars(again) != vars(old) or (old.expires - c.now) * 4 <= 3 * c.ttl:
                 again.expires = c.now + c.ttl
             return again
@@ -690,7 +691,9 @@ class Pairings(RuleBasedStateMachine):
             assert (state.pending is None) == (line is None)
             if line is not None:
                 p = state.pending
-                seen = Line(p.request, set(p.roles), set(p.scopes), p.platform, p.silent, p.opened_at, p.expires_at, p.digest)
+                seen = Line(
+                    p.request, set(p.roles), set(p.scopes), p.platform, p.silent, p.opened_at, p.expires_at, p.client_id, p.digest
+                )
                 assert seen == line
 
     @invariant()

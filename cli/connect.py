@@ -1,0 +1,180 @@
+"""`pairing connect`: be a device, for trying things out and for scripts.
+
+Makes or loads the device's key, asks for access, keeps the token that comes; never prints one.
+"""
+
+import os
+import socket
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from .options import Reach, reaching
+from .running import answer
+from .voice import Failure, Told, clock, fields, hint, plain, remark
+
+if TYPE_CHECKING:
+    from pairing.client.errors import ConnectRefused
+    from pairing.client.session import Login, Session
+
+    from .target import Target
+
+WAIT_S = 300.0
+_PAUSE_S = 1.0
+# Ids and modes of protocol §2.2: the roles differ in what a gateway lets be silent.
+_CLIENTS = {"operator": ("cli", "cli"), "node": ("node-host", "node")}
+_DEFAULT_SCOPES = {"operator": ("operator.read",), "node": ()}
+
+
+@click.command("connect")
+@click.option("--role", type=click.Choice(["operator", "node"]), default="operator", show_default=True, help="What to be.")
+@click.option("--scope", "scopes", multiple=True, metavar="SCOPE", help="Ask for exactly these; may be repeated.")
+@click.option("--name", metavar="NAME", help="What the device calls itself; this host's name unless given.")
+@click.option(
+    "--wait",
+    type=click.FloatRange(0, 86_400),
+    is_flag=False,
+    flag_value=WAIT_S,
+    metavar="[SECONDS]",
+    help=f"Wait for the approval, {WAIT_S:.0f} seconds unless given.",
+)
+@click.option("--home", type=click.Path(path_type=Path, file_okay=False), help="State folder of the device.")
+@click.option("--header", "headers", multiple=True, metavar="'NAME: VALUE'", help="Send an HTTP header; may be repeated.")
+@reaching
+def connect(
+    role: str,
+    scopes: tuple[str, ...],
+    name: str | None,
+    wait: float | None,
+    home: Path | None,
+    headers: tuple[str, ...],
+    reach: Reach,
+) -> None:
+    """Connect to a gateway as a device, say what came of it, and end.
+
+    The device's key and tokens are kept in the folder identity of its state folder. A token that the gateway gave it before is
+    used where no secret is given. While somebody must approve first, the exit code is 3.
+
+    A header like 'X-Forwarded-For: 203.0.113.7' makes a connection from this host count as a remote one.
+    """
+    pairs = tuple(_header(text) for text in headers)
+
+    async def work() -> Told:
+        from .target import find
+
+        target = find(reach, os.environ, home, lenient=True)
+        return await _connect(target, _login(target, role, scopes, name, pairs), wait, reach.timeout_ms / 1000)
+
+    answer(work, reach.as_json)
+
+
+def _header(text: str) -> tuple[str, str]:
+    name, colon, value = text.partition(":")
+    name, value = name.strip(), value.strip()
+    if not colon or not name or not name.isascii() or any(c.isspace() for c in name) or not value.isprintable():
+        raise click.UsageError(f"--header takes 'NAME: VALUE', not {plain(text)!r}.")
+    return name, value
+
+
+def _login(
+    target: "Target", role: str, scopes: tuple[str, ...], name: str | None, headers: tuple[tuple[str, str], ...]
+) -> "Login":
+    from importlib.metadata import version
+
+    from pairing.client.handshake import here
+    from pairing.client.session import Login
+    from pairing.client.store import Store
+
+    store = Store(target.home)
+    identity = store.load()
+    if identity is None:
+        identity = store.make(clock())
+        remark(f"Made a device identity: {store.identity_path}")
+    if other := store.stranger(identity.device):
+        remark(f"{store.tokens_path} holds tokens of another device ({other[:12]}); they are not used")
+    client_id, mode = _CLIENTS[role]
+    return Login(
+        client=here(client_id, mode, version=version("pairing-gateway"), name=name or socket.gethostname() or None),
+        credentials=target.credentials,
+        identity=identity,
+        store=store,
+        role=role,
+        scopes=scopes or _DEFAULT_SCOPES[role],
+        exact=bool(scopes),
+        headers=headers,
+        allow_private=target.allow_private,
+        tls=target.tls,
+    )
+
+
+async def _connect(target: "Target", login: "Login", wait: float | None, timeout: float) -> Told:
+    """Try once, or with `wait` (seconds) until somebody has answered."""
+    import anyio
+
+    from pairing.client.errors import ConnectRefused, Unreachable
+    from pairing.client.session import connect as dial
+
+    deadline = anyio.current_time() + (wait or 0.0)
+    asked: ConnectRefused | None = None
+    why: ConnectRefused | Unreachable
+    while True:
+        try:
+            async with dial(target.place.url, login, timeout=timeout) as session:
+                return _told(target, login, session)
+        except ConnectRefused as refused:
+            _still_open(asked, refused)
+            if wait is not None and asked is None:
+                remark(f"Waiting for approval of request {refused.request}")
+                hint(f"on the gateway's host: pairing devices approve {refused.request}")
+            asked, why = refused, refused
+        except Unreachable as unreachable:
+            # Only a gateway that has been there may come back.
+            if asked is None:
+                raise
+            why = unreachable
+        if anyio.current_time() + _PAUSE_S > deadline:
+            raise why
+        await anyio.sleep(_PAUSE_S)
+
+
+def _still_open(asked: "ConnectRefused | None", refused: "ConnectRefused") -> None:
+    """Return while the same request waits for its answer; raise what there is to say otherwise."""
+    from pairing.refusals import Exit
+
+    if refused.request is None:
+        raise refused
+    if asked is not None and asked.request != refused.request:
+        # Asked alike every second a request neither expires nor gives way to a wider one: somebody said no.
+        raise Failure(
+            Exit.REFUSED,
+            "rejected",
+            f"request {asked.request} was closed without approval; this last try opened {refused.request}",
+            "Ask the gateway's operator, then try again: pairing connect --wait",
+            details={"requestId": asked.request, "openRequestId": refused.request},
+        )
+
+
+def _told(target: "Target", login: "Login", session: "Session") -> Told:
+    hello, store, identity = session.hello, login.store, login.identity
+    kept = str(store.tokens_path) if store is not None and hello.token is not None else None
+    document = {
+        "url": target.place.url,
+        "deviceId": identity.device if identity else None,
+        "role": hello.role,
+        "scopes": list(hello.scopes),
+        "protocol": hello.protocol,
+        "server": hello.server,
+        "method": hello.method,
+        "tokenStored": kept,
+        "tokenIsNew": session.token_is_new,
+    }
+    rows = [
+        ("device", identity.device if identity else ""),
+        ("role", plain(hello.role)),
+        ("scopes", ", ".join(plain(scope) for scope in hello.scopes) or "none"),
+        ("protocol", str(hello.protocol)),
+        ("login", plain(hello.method or "with the device's token" if session.used_stored_token else hello.method or "")),
+        ("token", f"{'new' if session.token_is_new else 'as before'}, stored in {kept}" if kept else "none came"),
+    ]
+    return Told(document, f"Connected to {target.place.url}\n" + fields([row for row in rows if row[1]]))

@@ -1,0 +1,24 @@
+"""`pairing devices`: who is paired, who asks to be, and every decision about them. Its commands are in `devices_*`."""
+
+import click
+
+from .devices_approve import approve
+from .devices_change import clear, reject, remove, rename
+from .devices_show import list_, show
+from .devices_tokens import revoke, rotate
+
+
+@click.group("devices", invoke_without_command=True)
+@click.pass_context
+def devices(context: click.Context) -> None:
+    """Show, approve and manage devices.
+
+    DEVICE is a full device id, its first 4 or more characters, or a label. What would be ambiguous is listed, and nothing is
+    changed.
+    """
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
+
+
+for _command in (list_, show, approve, reject, remove, clear, rename, rotate, revoke):
+    devices.add_command(_command)

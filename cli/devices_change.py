@@ -1,0 +1,163 @@
+"""`pairing devices reject`, `remove`, `rename` and `clear`: what ends or names a device's access."""
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from .options import Reach, reaching, recorded
+from .running import answer
+from .voice import Failure, Told, plain
+
+if TYPE_CHECKING:
+    from .door import Door
+    from .naming import Listing
+
+
+@click.command("reject", short_help="Say no to exactly one open request.")
+@click.argument("request")
+@recorded
+@reaching
+def reject(request: str, reason: str | None, ticket: str | None, reach: Reach) -> None:
+    """Say no to exactly one open REQUEST, by its id or the start of it."""
+    answer(lambda: _reject(reach, request, {"reason": reason, "ticket": ticket}), reach.as_json)
+
+
+@click.command("remove", short_help="End a device's access.")
+@click.argument("device")
+@recorded
+@reaching
+def remove(device: str, reason: str | None, ticket: str | None, reach: Reach) -> None:
+    """End a DEVICE's access: its grant, its tokens, its open request and its live sessions."""
+    answer(lambda: _remove(reach, device, {"reason": reason, "ticket": ticket}), reach.as_json)
+
+
+@click.command("rename", short_help="Give a device a label.")
+@click.argument("device")
+@click.argument("label", required=False)
+@click.option("--clear", "cleared", is_flag=True, help="Take the label away.")
+@recorded
+@reaching
+def rename(device: str, label: str | None, cleared: bool, reason: str | None, ticket: str | None, reach: Reach) -> None:
+    """Give a DEVICE a LABEL of 1 to 64 characters, by which it can be named."""
+    if (label is None) != cleared:
+        raise click.UsageError("Give a label, or --clear to take it away.")
+    answer(lambda: _rename(reach, device, label, {"reason": reason, "ticket": ticket}), reach.as_json)
+
+
+@click.command("clear")
+@click.option("--yes", is_flag=True, help="Do it; without this nothing happens.")
+@click.option("--pending", "also_pending", is_flag=True, help="Reject every open request as well.")
+@recorded
+@reaching
+def clear(yes: bool, also_pending: bool, reason: str | None, ticket: str | None, reach: Reach) -> None:
+    """Remove every paired device."""
+    if not yes:
+        raise click.UsageError("Refusing to remove every paired device without --yes.")
+    answer(lambda: _clear(reach, also_pending, {"reason": reason, "ticket": ticket}), reach.as_json)
+
+
+async def _reject(reach: Reach, text: str, words: dict[str, str | None]) -> Told:
+    from .door import open_door
+    from .naming import find_request
+    from .receipts import params, recorded_as
+
+    async with open_door(reach) as door:
+        request, _ = await find_request(door, text)
+        result = await door.call("device.pair.reject", params(words, requestId=request))
+    device = plain(result.get("deviceId", "?"), 128)
+    return Told(result, recorded_as(result, f"Rejected {device} ({plain(request, 128)})", "Already rejected"))
+
+
+async def _remove(reach: Reach, name: str, words: dict[str, str | None]) -> Told:
+    from .access import to_end
+    from .door import open_door
+    from .naming import find_device
+    from .receipts import params, recorded_as
+
+    async with open_door(reach) as door:
+        found = await find_device(door, name)
+        await door.ask_for(to_end(found.paired))
+        result = await door.call("device.pair.remove", params(words, deviceId=found.id))
+    return Told(result, recorded_as(result, f"Removed {found.words}", "Already removed"))
+
+
+async def _rename(reach: Reach, name: str, label: str | None, words: dict[str, str | None]) -> Told:
+    from .door import open_door
+    from .naming import find_device
+    from .receipts import params, recorded_as
+
+    async with open_door(reach) as door:
+        found = await find_device(door, name)
+        result = await door.call("device.pair.rename", params(words, deviceId=found.id, label=label))
+    if label is None:
+        return Told(result, recorded_as(result, f"Unlabelled {found.id}", "Already without a label"))
+    said = recorded_as(result, f"Renamed {found.id} to {plain(result.get('label', label))}", "Already named so")
+    return Told(result, said)
+
+
+async def _clear(reach: Reach, also_pending: bool, words: dict[str, str | None]) -> Told:
+    from .access import to_end
+    from .door import open_door
+    from .naming import listing
+
+    async with open_door(reach) as door:
+        held = await listing(door)
+        await door.ask_for({scope for entry in held.paired for scope in to_end(entry)})
+        removed, failed = await _remove_all(door, held, words)
+        rejected: list[str] = []
+        if also_pending:
+            rejected, more = await _reject_all(door, await listing(door), words)
+            failed += more
+    document: dict[str, Any] = {"removedDevices": removed, "rejectedPending": rejected}
+    lines = [f"Cleared {_count(len(removed), 'paired device')}"]
+    if also_pending:
+        lines.append(f"Rejected {_count(len(rejected), 'pending request')}")
+    if failed:
+        raise _partly(lines, failed, document)
+    return Told(document, "\n".join(lines))
+
+
+async def _remove_all(door: "Door", held: "Listing", words: dict[str, str | None]) -> tuple[list[str], list[Failure]]:
+    # The caller's own device goes last: its removal ends the session.
+    ids = sorted((str(entry.get("deviceId")) for entry in held.paired), key=lambda id: id == door.own)
+    return await _each(door, "device.pair.remove", "deviceId", ids, words)
+
+
+async def _reject_all(door: "Door", held: "Listing", words: dict[str, str | None]) -> tuple[list[str], list[Failure]]:
+    ids = [str(entry.get("requestId")) for entry in held.pending]
+    return await _each(door, "device.pair.reject", "requestId", ids, words)
+
+
+async def _each(
+    door: "Door", method: str, key: str, ids: list[str], words: dict[str, str | None]
+) -> tuple[list[str], list[Failure]]:
+    """Call a method for each id. One that somebody else has dealt with in the meantime is no failure."""
+    from pairing.client.errors import CallRefused
+    from pairing.refusals import Exit, Refused
+
+    from .failures import explained
+    from .receipts import params
+
+    done, failed = [], []
+    for id in ids:
+        try:
+            await door.call(method, params(words, **{key: id}))
+            done.append(id)
+        except (Refused, CallRefused) as error:
+            failure = explained(error)
+            if failure is not None and failure.exit != Exit.NOT_FOUND:
+                failure.lines = (id,)
+                failed.append(failure)
+    return done, failed
+
+
+def _partly(lines: list[str], failed: list[Failure], document: dict[str, Any]) -> Failure:
+    first = failed[0]
+    notes = [f"  {plain(failure.lines[0], 128)}: {failure.message}" for failure in failed]
+    refused = [{"id": failure.lines[0], "reason": failure.reason, "message": failure.message} for failure in failed]
+    message = f"{'; '.join(lines)}; {_count(len(failed), 'refusal')}"
+    return Failure(first.exit, first.reason, message, first.hint, details={**document, "refused": refused}, lines=notes)
+
+
+def _count(number: int, thing: str) -> str:
+    return f"{number} {thing}" + ("" if number == 1 else "s")

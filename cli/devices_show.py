@@ -1,0 +1,167 @@
+"""`pairing devices list` and `show`: what is asked beside what is approved. Reads only, and creates nothing (A20)."""
+
+from typing import Any
+
+import click
+
+from .options import Reach, reaching
+from .running import answer
+from .voice import Told, age, clock, duration, fields, moment, plain, table
+
+
+@click.command("list")
+@reaching
+def list_(reach: Reach) -> None:
+    """List open requests and paired devices.
+
+    Every request is shown beside what its device already has, with the kind of change it asks for.
+    """
+    answer(lambda: _list(reach), reach.as_json)
+
+
+@click.command("show", short_help="Show everything about one device.")
+@click.argument("device")
+@reaching
+def show(device: str, reach: Reach) -> None:
+    """Show everything about one DEVICE: its access, tokens, open and ended requests."""
+    answer(lambda: _show(reach, device), reach.as_json)
+
+
+async def _list(reach: Reach) -> Told:
+    from .door import open_door
+    from .naming import Listing, listing
+
+    async with open_door(reach, fallback=True) as door:
+        held: Listing = await listing(door)
+    document: dict[str, Any] = {"position": held.position, "pending": held.pending, "paired": held.paired}
+    if not held.pending and not held.paired:
+        return Told(document, "No device pairing entries.")
+    now = clock()
+    parts = []
+    if held.pending:
+        cards = (card(entry, held.device(entry.get("deviceId")), now) for entry in held.pending)
+        parts.append(f"Pending ({len(held.pending)})\n\n" + "\n\n".join(cards))
+    if held.paired:
+        parts.append(f"Paired ({len(held.paired)})\n\n" + _paired(held.paired, now))
+    return Told(document, "\n\n".join(parts) + f"\n\nAs of position {held.position}.")
+
+
+def card(entry: Any, paired: Any, now: int) -> str:
+    """Lay out one open request for a reviewer."""
+    from .access import access, called, kind, short
+
+    name = called(entry)
+    device = short(entry) if name == short(entry) else f"{name} ({short(entry)})"
+    rows = [
+        ("requested", access(entry)),
+        ("approved", access(paired)),
+        ("from", origin(entry)),
+        ("asked", when(entry, now)),
+        ("request", plain(entry.get("requestId", "?"), 128)),
+    ]
+    repair = ", repair" if entry.get("isRepair") else ""
+    return f"  {device}: {kind(entry, paired)}{repair}\n" + fields(rows, "    ")
+
+
+def origin(entry: Any) -> str:
+    """Say where a request or device comes from, as far as was believed, and on what it runs."""
+    runs = plain(entry.get("platform") or "")
+    address = plain(entry.get("remoteIp") or "this host or unknown")
+    return f"{address}, {runs}" if runs else address
+
+
+def when(entry: Any, now: int) -> str:
+    """Say when a request was made and how long it still lives."""
+    then, until = entry.get("ts"), entry.get("expiresAtMs")
+    said = age(then, now) if isinstance(then, int) else "at an unknown time"
+    if not isinstance(until, int):
+        return said
+    return f"{said}, expired" if until < now else f"{said}, expires in {duration(until - now)}"
+
+
+def _paired(entries: Any, now: int) -> str:
+    from .access import called, roles, short, texts, token_words
+
+    rows = []
+    for entry in entries:
+        scopes = ", ".join(plain(scope) for scope in texts(entry, "scopes")) or "none"
+        held = ", ".join(plain(role) for role in roles(entry)) or "none"
+        seen = "connected" if entry.get("connected") else _seen(entry, now)
+        rows.append((short(entry), called(entry), held, token_words(entry), seen, plain(entry.get("remoteIp") or ""), scopes))
+    return table(("Id", "Device", "Roles", "Tokens", "Seen", "Address", "Scopes"), rows)
+
+
+def _seen(entry: Any, now: int) -> str:
+    then = entry.get("lastSeenAtMs")
+    return age(then if isinstance(then, int) else None, now)
+
+
+async def _show(reach: Reach, device: str) -> Told:
+    from .door import open_door
+    from .naming import find_device
+
+    async with open_door(reach) as door:
+        found = await find_device(door, device)
+    document: dict[str, Any] = {
+        "deviceId": found.id,
+        "position": found.position,
+        "device": found.paired,
+        "pending": found.pending,
+        "closed": found.closed,
+    }
+    now = clock()
+    parts = [_device(found.paired, now) if found.paired else f"{plain(found.id, 128)}\n  not paired"]
+    if found.pending:
+        parts.append("Open requests\n\n" + "\n\n".join(card(entry, found.paired, now) for entry in found.pending))
+    if found.closed:
+        parts.append("Ended requests\n\n" + _closed(found.closed))
+    return Told(document, "\n\n".join(parts) + f"\n\nAs of position {found.position}.")
+
+
+def _device(entry: Any, now: int) -> str:
+    from .access import full, roles, texts, tokens
+
+    def said(key: str) -> str:
+        return plain(entry.get(key) or "", 128)
+
+    def at(key: str) -> str:
+        then = entry.get(key)
+        return f"{moment(then)} ({age(then, now)})" if isinstance(then, int) else ""
+
+    rows = [
+        ("label", said("operatorLabel")),
+        ("name", said("displayName")),
+        ("key", said("publicKey")),
+        ("runs", ", ".join(text for text in (said("platform"), said("deviceFamily")) if text)),
+        ("client", " / ".join(text for text in (said("clientId"), said("clientMode")) if text)),
+        ("address", said("remoteIp")),
+        ("roles", ", ".join(plain(role) for role in roles(entry)) or "none"),
+        ("scopes", ", ".join(plain(scope) for scope in texts(entry, "scopes")) or "none"),
+        ("paired", at("createdAtMs")),
+        ("approved", at("approvedAtMs") + (f", {said('approvedVia')}" if said("approvedVia") else "")),
+        ("seen", "connected now" if entry.get("connected") else at("lastSeenAtMs") or "never"),
+        *((f"token {plain(t.get('role', '?'))}", _token(t, now)) for t in tokens(entry)),
+    ]
+    return f"{full(entry)}\n" + fields([row for row in rows if row[1]])
+
+
+def _token(token: Any, now: int) -> str:
+    from .access import texts
+
+    scopes = ", ".join(plain(scope) for scope in texts(token, "scopes")) or "no scopes"
+    for key, word in (("revokedAtMs", "revoked"), ("rotatedAtMs", "rotated"), ("createdAtMs", "issued")):
+        if isinstance(then := token.get(key), int):
+            used = token.get("lastUsedAtMs")
+            last = f", used {age(used, now)}" if isinstance(used, int) else ""
+            return f"{scopes}; {word} {age(then, now)}{last}"
+    return scopes
+
+
+def _closed(entries: Any) -> str:
+    rows = []
+    for entry in entries:
+        at = entry.get("atMs")
+        by = f" by {plain(entry['supersededBy'], 128)}" if entry.get("supersededBy") else ""
+        when = moment(at) if isinstance(at, int) else ""
+        rows.append((plain(entry.get("requestId", "?"), 128), plain(entry.get("outcome", "?")) + by, when))
+    return table(("Request", "Outcome", "At"), rows)

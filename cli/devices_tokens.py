@@ -1,0 +1,82 @@
+"""`pairing devices rotate` and `revoke`: the token of one role of one device. A token itself is never printed."""
+
+import click
+
+from .options import Reach, reaching, recorded
+from .running import answer
+from .voice import Told, plain
+
+_device = click.option("--device", required=True, metavar="DEVICE", help="Whose token: an id, the start of it, or a label.")
+_role = click.option("--role", required=True, metavar="ROLE", help="Which of its tokens: operator or node.")
+
+
+@click.command("rotate")
+@_device
+@_role
+@click.option("--scope", "scopes", multiple=True, metavar="SCOPE", help="What the new token covers; as before unless given.")
+@click.option("--no-scopes", is_flag=True, help="The new token covers no scope.")
+@recorded
+@reaching
+def rotate(
+    device: str,
+    role: str,
+    scopes: tuple[str, ...],
+    no_scopes: bool,
+    reason: str | None,
+    ticket: str | None,
+    reach: Reach,
+) -> None:
+    """Retire a device's token and issue the next. The old one is dead at once."""
+    if scopes and no_scopes:
+        raise click.UsageError("Give --scope or --no-scopes, not both.")
+    wanted = scopes if scopes or no_scopes else None
+    answer(lambda: _rotate(reach, device, role, wanted, {"reason": reason, "ticket": ticket}), reach.as_json)
+
+
+@click.command("revoke")
+@_device
+@_role
+@recorded
+@reaching
+def revoke(device: str, role: str, reason: str | None, ticket: str | None, reach: Reach) -> None:
+    """Kill a device's token. The device stays paired, without this role, until its token is rotated."""
+    answer(lambda: _revoke(reach, device, role, {"reason": reason, "ticket": ticket}), reach.as_json)
+
+
+async def _rotate(reach: Reach, name: str, role: str, scopes: tuple[str, ...] | None, words: dict[str, str | None]) -> Told:
+    from pairing.client.credentials import DeviceToken
+    from pairing.settings.secret import Secret
+
+    from .access import texts, to_touch_token
+    from .door import open_door
+    from .naming import find_device
+    from .receipts import params, recorded_as
+
+    asked = {} if scopes is None else {"scopes": list(scopes)}
+    async with open_door(reach) as door:
+        found = await find_device(door, name)
+        await door.ask_for(to_touch_token(found.paired, role, scopes or ()))
+        result = await door.call("device.token.rotate", params(words, deviceId=found.id, role=role, **asked))
+        bearer = result.pop("token", None)
+        held = texts(result, "scopes")
+        kept = door.keep(DeviceToken(role, held, Secret(bearer))) if isinstance(bearer, str) and found.id == door.own else None
+    said = recorded_as(result, f"Rotated the {plain(role)} token of {found.words}", "Already rotated")
+    scope_words = ", ".join(plain(scope) for scope in held) or "none"
+    if kept is not None:
+        result["tokenStored"] = str(kept)
+        return Told(result, f"{said}\n  scopes  {scope_words}", (f"This is your own token; the new one is in {kept}.",))
+    note = "The old token is dead. The device collects the new one when it connects with the shared secret."
+    return Told(result, f"{said}\n  scopes  {scope_words}", (note,))
+
+
+async def _revoke(reach: Reach, name: str, role: str, words: dict[str, str | None]) -> Told:
+    from .access import to_touch_token
+    from .door import open_door
+    from .naming import find_device
+    from .receipts import params, recorded_as
+
+    async with open_door(reach) as door:
+        found = await find_device(door, name)
+        await door.ask_for(to_touch_token(found.paired, role))
+        result = await door.call("device.token.revoke", params(words, deviceId=found.id, role=role))
+    return Told(result, recorded_as(result, f"Revoked the {plain(role)} token of {found.words}", "Already revoked"))
