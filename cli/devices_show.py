@@ -66,7 +66,7 @@ def card(entry: Any, paired: Any, now: int) -> str:
 def origin(entry: Any) -> str:
     """Say where a request or device comes from, as far as was believed, and on what it runs."""
     runs = plain(entry.get("platform") or "")
-    address = plain(entry.get("remoteIp") or "this host or unknown")
+    address = plain(entry.get("remoteIp") or "unknown address")
     return f"{address}, {runs}" if runs else address
 
 

@@ -67,14 +67,24 @@ class GatewayDoor:
         """This state folder's device, where the session is its."""
         return self._identity.device if self._identity else None
 
-    async def open(self) -> None:
-        """Log in with operator.pairing: without a device where the gateway of this host lets the command line, else with one."""
-        if self._target.place.loopback and self._target.credentials:
-            session = await self._log_in((PAIRING,))
-            if covers(OPERATOR, session.hello.scopes, (PAIRING,)):
-                return
+    async def open(self, *, make: bool) -> None:
+        """Log in with operator.pairing: without a device where the gateway of this host lets the command line, else with one.
+
+        `make`: a device may be made for it. A listing makes none where the log can be read instead (A20).
+        """
+        if self._target.place.loopback and await self._without_device(make):
+            return
         self._identity = self._device()
         await self._log_in((PAIRING,))
+
+    async def _without_device(self, make: bool) -> bool:
+        try:
+            session = await self._log_in((PAIRING,))
+        except ConnectRefused:
+            if self._target.credentials or not (make or self._store.load()):
+                raise
+            return False
+        return covers(OPERATOR, session.hello.scopes, (PAIRING,))
 
     async def call(self, method: str, params: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """Call a method of the gateway."""
@@ -186,7 +196,7 @@ async def _closed(door: GatewayDoor, target: Target, fallback: bool) -> str | No
     """Open the gateway's door. Return None where it opened, why the log is the way in where that may be, and raise otherwise."""
     at_home = target.source == "this host"
     try:
-        await door.open()
+        await door.open(make=not (at_home and fallback))
     except Unreachable as error:
         if not (at_home and error.refused):
             raise

@@ -108,11 +108,12 @@ def clock() -> int:
 
 
 def duration(ms: int) -> str:
-    """Return a span of time in its largest whole unit."""
+    """Return a span of time in its largest unit, and the next smaller one while that still tells something."""
     seconds = max(0, ms) // 1000
-    for unit, size in (("d", 86_400), ("h", 3_600), ("m", 60)):
-        if seconds >= size:
-            return f"{seconds // size}{unit}"
+    for unit, size, less, part in (("d", 86_400, "h", 3_600), ("h", 3_600, "m", 60), ("m", 60, "s", 1)):
+        whole, rest = divmod(seconds, size)
+        if whole:
+            return f"{whole}{unit}" + (f"{rest // part}{less}" if whole < 10 and rest >= part else "")
     return f"{seconds}s"
 
 

@@ -207,7 +207,7 @@ class Link(asyncio.BufferedProtocol):
         limits = self._site.limits
         self._transport.set_write_buffer_limits(high=limits.write_high)
         patience = min(limits.deadline, limits.close_timeout) if self._over else limits.deadline
-        self._timer = self._site.loop.call_at(self.accepted_at + patience + 60, self._expire)
+        self._timer = self._site.loop.call_at(self.accepted_at + patience, self._expire)
 
     def get_buffer(self, sizehint: int) -> memoryview:
         """Read in small bites: one bite of pings or tiny messages is what a peer can make us hold at a time."""
