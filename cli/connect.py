@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 WAIT_S = 300.0
 _PAUSE_S = 1.0
+_LOGINS = {"token": "shared token", "password": "shared password", "device-token": "its own token", "none": "no secret needed"}
 # Ids and modes of protocol §2.2: the roles differ in what a gateway lets be silent.
 _CLIENTS = {"operator": ("cli", "cli"), "node": ("node-host", "node")}
 _DEFAULT_SCOPES = {"operator": ("operator.read",), "node": ()}
@@ -174,7 +175,7 @@ def _told(target: "Target", login: "Login", session: "Session") -> Told:
         ("role", plain(hello.role)),
         ("scopes", ", ".join(plain(scope) for scope in hello.scopes) or "none"),
         ("protocol", str(hello.protocol)),
-        ("login", plain(hello.method or "with the device's token" if session.used_stored_token else hello.method or "")),
+        ("login by", _LOGINS.get(hello.method or "", plain(hello.method or ""))),
         ("token", f"{'new' if session.token_is_new else 'as before'}, stored in {kept}" if kept else "none came"),
     ]
     return Told(document, f"Connected to {target.place.url}\n" + fields([row for row in rows if row[1]]))

@@ -11,6 +11,7 @@ from .voice import Failure, Told, clock, fields, plain
 
 if TYPE_CHECKING:
     from .access import Entry
+    from .door import Door
     from .naming import Listing
 
 
@@ -40,6 +41,7 @@ def approve(request: str | None, latest: bool, seen: str | None, reason: str | N
 async def _approve(reach: Reach, text: str, words: dict[str, str | None]) -> Told:
     from .access import access, full, roles, texts, to_grant
     from .door import open_door
+    from .failures import about
     from .naming import find_request
     from .receipts import params, recorded_as
 
@@ -48,10 +50,32 @@ async def _approve(reach: Reach, text: str, words: dict[str, str | None]) -> Tol
         entry = next((e for e in held.pending if e.get("requestId") == request), None)
         if entry is not None:
             await door.ask_for(to_grant(roles(entry), texts(entry, "scopes")))
-        result = await door.call("device.pair.approve", params(words, requestId=request))
+        try:
+            with about(request=request):
+                result = await door.call("device.pair.approve", params(words, requestId=request))
+        except Failure as failure:
+            raise await _changed(reach, door, failure, request) from None
     device = result.get("device") or entry or {}
     said = recorded_as(result, f"Approved {full(device)} ({plain(request, 128)})", "Already approved")
     return Told(result, f"{said}\n  {access(device)}" if result.get("device") else said)
+
+
+async def _changed(reach: Reach, door: "Door", failure: Failure, request: str) -> Failure:
+    """Show what a request is now, where it is no longer what its approver saw; anything else stays as it is."""
+    from pairing.refusals import Reason
+
+    from .devices_show import card
+    from .naming import listing
+
+    if failure.reason != Reason.REQUEST_CHANGED.value:
+        return failure
+    held = await listing(door)
+    entry = next((entry for entry in held.pending if entry.get("requestId") == request), None)
+    if entry is not None:
+        failure.lines = ("It is now:", "", card(entry, held.device(entry.get("deviceId")), clock()), "")
+        failure.hint = f"If that is right: {_command(reach, entry)}"
+        failure.details |= {"requestId": request, "request": entry}
+    return failure
 
 
 async def _preview(reach: Reach) -> Told:

@@ -52,7 +52,7 @@ def rename(device: str, label: str | None, cleared: bool, reason: str | None, ti
 def clear(yes: bool, also_pending: bool, reason: str | None, ticket: str | None, reach: Reach) -> None:
     """Remove every paired device."""
     if not yes:
-        raise click.UsageError("Refusing to remove every paired device without --yes.")
+        raise Failure(2, "usage", "refusing to remove every paired device without --yes", "pairing devices list   shows them")
     answer(lambda: _clear(reach, also_pending, {"reason": reason, "ticket": ticket}), reach.as_json)
 
 
@@ -109,6 +109,8 @@ async def _clear(reach: Reach, also_pending: bool, words: dict[str, str | None])
             rejected, more = await _reject_all(door, await listing(door), words)
             failed += more
     document: dict[str, Any] = {"removedDevices": removed, "rejectedPending": rejected}
+    if not (removed or rejected or failed):
+        return Told(document, "Nothing to clear.")
     lines = [f"Cleared {_count(len(removed), 'paired device')}"]
     if also_pending:
         lines.append(f"Rejected {_count(len(rejected), 'pending request')}")

@@ -49,14 +49,16 @@ async def _rotate(reach: Reach, name: str, role: str, scopes: tuple[str, ...] | 
 
     from .access import texts, to_touch_token
     from .door import open_door
+    from .failures import about
     from .naming import find_device
     from .receipts import params, recorded_as
 
     asked = {} if scopes is None else {"scopes": list(scopes)}
     async with open_door(reach) as door:
         found = await find_device(door, name)
-        await door.ask_for(to_touch_token(found.paired, role, scopes or ()))
-        result = await door.call("device.token.rotate", params(words, deviceId=found.id, role=role, **asked))
+        with about(device=found.id[:12]):
+            await door.ask_for(to_touch_token(found.paired, role, scopes or ()))
+            result = await door.call("device.token.rotate", params(words, deviceId=found.id, role=role, **asked))
         bearer = result.pop("token", None)
         held = texts(result, "scopes")
         kept = door.keep(DeviceToken(role, held, Secret(bearer))) if isinstance(bearer, str) and found.id == door.own else None
@@ -72,11 +74,13 @@ async def _rotate(reach: Reach, name: str, role: str, scopes: tuple[str, ...] | 
 async def _revoke(reach: Reach, name: str, role: str, words: dict[str, str | None]) -> Told:
     from .access import to_touch_token
     from .door import open_door
+    from .failures import about
     from .naming import find_device
     from .receipts import params, recorded_as
 
     async with open_door(reach) as door:
         found = await find_device(door, name)
-        await door.ask_for(to_touch_token(found.paired, role))
-        result = await door.call("device.token.revoke", params(words, deviceId=found.id, role=role))
+        with about(device=found.id[:12]):
+            await door.ask_for(to_touch_token(found.paired, role))
+            result = await door.call("device.token.revoke", params(words, deviceId=found.id, role=role))
     return Told(result, recorded_as(result, f"Revoked the {plain(role)} token of {found.words}", "Already revoked"))

@@ -1,5 +1,7 @@
 """From what went wrong to what is said about it: message, next command, exit code. The only place that knows every error."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from pairing.client.errors import BadAddress, CallRefused, ConnectRefused, Disconnected, StoreUnusable, Unreachable, WireRefusal
@@ -12,6 +14,19 @@ _LIST = "pairing devices list"
 _PAIRING = frozenset(
     {Reason.NOT_PAIRED, Reason.ROLE_UPGRADE, Reason.SCOPE_UPGRADE, Reason.METADATA_UPGRADE, Reason.TOO_MANY_PENDING}
 )
+
+
+@contextmanager
+def about(*, device: str = "<device>", request: str = "<request>") -> Iterator[None]:
+    """Name the device or request that a refusal is about in its next command, which is then one that can be run as it is."""
+    try:
+        yield
+    except (Refused, WireRefusal) as error:
+        failure = explained(error)
+        if failure is None:
+            raise
+        failure.hint = failure.hint.replace("<device>", device).replace("<request>", request)
+        raise failure from None
 
 
 def wants_pairing(refused: ConnectRefused) -> bool:
@@ -34,7 +49,10 @@ def explained(error: Exception) -> Failure | None:
             exit = Exit.REFUSED if error.code in {1008, 4001} else Exit.UNREACHABLE
             return Failure(exit, "disconnected", str(error), f"See what was recorded: {_LIST}", details={"code": error.code})
         case BadAddress():
-            return Failure(Exit.USAGE, "bad-address", str(error), "Use wss://, or a tunnel to a loopback port.")
+            hint = "Use wss://, or a tunnel to a loopback port."
+            if error.private:
+                hint += " If this network is to be trusted: PAIRING_ALLOW_INSECURE_PRIVATE_WS=1"
+            return Failure(Exit.USAGE, "bad-address", str(error), hint)
         case StoreUnusable():
             return Failure(Exit.BROKEN, "identity-unusable", str(error), "See to the file, then try again.")
         case SettingsError():
@@ -62,7 +80,7 @@ def _wire(error: WireRefusal) -> Failure:
 def _fields(error: WireRefusal) -> dict[str, Any]:
     outcome = error.details.get("outcome")
     fate = f"It was {plain(outcome)}. See what is open: {_LIST}" if outcome else f"See what is open: {_LIST}"
-    return {"fate": fate, **error.fields}
+    return {"fate": fate, "request": "<request>", **error.fields}
 
 
 def _no(reason: Reason, message: str, hint: str, details: dict[str, Any]) -> Failure:

@@ -5,6 +5,7 @@ once a decoding has failed. It names keys, never values: a value may be somebody
 """
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from functools import lru_cache
 from itertools import islice
 from typing import Annotated, Any, Final, TypeAlias, TypeVar
@@ -55,15 +56,14 @@ def decode_params(
         pass
     try:
         sent = msgspec.json.decode(raw or _EMPTY)
-        if sent is None:
-            return decode_params(method, kind, None)
-        if forgiving is not None and isinstance(sent, dict) and forgiving(sent):
-            sent = _known(_shape(kind), sent)
-            return msgspec.convert(sent, kind)
-    except msgspec.ValidationError:
-        pass
     except UNREADABLE:
         raise BadParams(method, "must be readable JSON") from None
+    if sent is None:
+        return decode_params(method, kind, None)
+    if forgiving is not None and isinstance(sent, dict) and forgiving(sent):
+        sent = _known(_shape(kind), sent)
+        with suppress(msgspec.ValidationError):
+            return msgspec.convert(sent, kind)
     # Raised outside the handlers, so that no chained exception carries a value along.
     raise BadParams(method, explain(kind, sent))
 

@@ -175,7 +175,7 @@ class Views:
         return answers.fate(rows[0]) if rows else None
 
     async def matches(self, name: str, *, at: int | None = None) -> tuple[Match, ...]:
-        """Return at most 20 devices that a full id, the beginning of one (from 4 characters) or a label (in any case) can mean."""
+        """Return at most 20 devices that an id, the beginning of one (from 4 characters) or a label (in any case) can mean."""
         low = device_stream(name.lower())
         _, rows = await self._ask(
             answers.MATCHES,

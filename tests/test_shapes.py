@@ -87,6 +87,9 @@ def test_values_are_never_shown() -> None:
     secret = "s3cret-value"
     for sent in (secret, [secret], {"kind": secret}, {"count": secret}, {"deviceId": [secret]}, {"share": secret}):
         assert secret not in refusal(sent)
+    with pytest.raises(BadParams) as caught:
+        decode_params("m", Sample, Raw(json.dumps({"x": 1, "kind": secret}).encode()), forgiving=lambda sent: True)
+    assert caught.value.__context__ is None
 
 
 def test_unknown_keys_are_dropped_only_where_somebody_forgives_them() -> None:
@@ -102,8 +105,14 @@ def test_unknown_keys_are_dropped_only_where_somebody_forgives_them() -> None:
 
 
 def test_params_that_cannot_be_read_are_refused() -> None:
-    """N13: nesting as deep as the stack allows in one place is refused in another, never raised."""
-    for text in (b"[" * 40_000, b'{"more":' + b"[" * 40_000 + b"]" * 40_000 + b"}", b'{"deviceId":"\xff"}'):
+    """N13: nesting beyond the stack, numbers beyond all range and bad UTF-8 are refused, never raised."""
+    for text in (
+        b'{"more":1e999}',
+        b'{"count":' + b"9" * 9_000 + b"}",
+        b"[" * 40_000,
+        b'{"more":' + b"[" * 40_000 + b"]" * 40_000 + b"}",
+        b'{"deviceId":"\xff"}',
+    ):
         with pytest.raises(BadParams, match="must be readable JSON"):
             decode_params("m", Sample, Raw(text))
 

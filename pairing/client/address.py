@@ -60,9 +60,11 @@ def endpoint(text: str) -> Endpoint:
 
 def guard(place: Endpoint, *, allow_private: bool) -> None:
     """Refuse to talk in plain text to another host; `allow_private` lifts that for private addresses. Raises `BadAddress`."""
-    if place.secure or place.loopback or (allow_private and _private(place.host)):
+    private = _private(place.host)
+    if place.secure or place.loopback or (allow_private and private):
         return
-    raise BadAddress(f"{place.url} is another host, and ws:// would show it every secret in plain text on the way")
+    text = f"{place.url} is another host, and ws:// would show every secret to everybody on the way"
+    raise BadAddress(text, private=private)
 
 
 def _private(host: str) -> bool:

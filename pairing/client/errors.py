@@ -13,7 +13,14 @@ class ClientError(PairingError):
 
 
 class BadAddress(ClientError):
-    """A URL that is none, or one that must not be used; the text never quotes its credentials."""
+    """A URL that is none, or one that must not be used; the text never quotes its credentials.
+
+    `private`: plain text was refused towards a private address, where a person may allow it.
+    """
+
+    def __init__(self, text: str, *, private: bool = False) -> None:
+        self.private = private
+        super().__init__(text)
 
 
 class StoreUnusable(ClientError):

@@ -250,7 +250,9 @@ async def _dial(place: Endpoint, login: Login) -> ClientConnection:
     except (InvalidHandshake, EOFError) as error:
         raise Unreachable(place.url, f"it does not speak WebSocket ({type(error).__name__})") from None
     except OSError as error:
-        raise Unreachable(place.url, error.strerror or str(error), refused=isinstance(error, ConnectionRefusedError)) from None
+        refused = isinstance(error, ConnectionRefusedError)
+        why = "connection refused" if refused else error.strerror or str(error)
+        raise Unreachable(place.url, why, refused=refused) from None
 
 
 async def _answered(place: Endpoint, socket: ClientConnection, login: Login, presented: Presented) -> Hello:

@@ -99,7 +99,7 @@ class _Door:
                 return
             except OSError as exc:
                 # The others are errors of the one connection that was about to be accepted (accept(2)).
-                if False:
+                if exc.errno in _EXHAUSTED:
                     self._back_off(exc)
                     return
                 continue

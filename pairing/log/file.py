@@ -3,6 +3,7 @@
 A missing file may become a new log. Whatever exists is either ours, of a schema we know, or refused as it is.
 """
 
+import asyncio
 import os
 import sqlite3
 from collections.abc import Callable
@@ -38,15 +39,27 @@ T = TypeVar("T")
 class Connection(aiosqlite.Connection):
     """An aiosqlite connection that runs a whole function in its thread: one hop for a transaction."""
 
+    _end: "asyncio.Future[None] | None" = None
+
     async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Run `work` on the connection in its thread. It runs to its end even when the caller is cancelled."""
         return cast(T, await self._execute(work, self._conn))  # type: ignore[no-untyped-call]
 
+    def stop(self) -> "asyncio.Future[None] | None":
+        """End the thread after what is queued, and remember when it has ended."""
+        self._end = super().stop()
+        return self._end
+
 
 async def connect(opening: Callable[[], sqlite3.Connection]) -> Connection:
-    """Open a connection in a thread of its own."""
+    """Open a connection in a thread of its own. Whatever goes wrong, the thread has ended before it is raised."""
     connection = Connection(opening, 64)
-    await connection
+    try:
+        await connection
+    except BaseException:
+        if connection._end is not None:
+            await asyncio.shield(connection._end)
+        raise
     return connection
 
 

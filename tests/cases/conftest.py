@@ -1,7 +1,8 @@
 """A whole gateway on a loopback port, in this process, and a client that says exactly what a case says.
 
 The gateway is the real one on a real log; its clock can be moved. `remote` makes a loopback connection a remote one by a
-forwarded header, as an untrusted proxy would.
+forwarded header, as an untrusted proxy would; `via` is what a trusted proxy reports; with `elsewhere` a loopback source is taken
+for an address of the outside.
 """
 
 import json
@@ -16,16 +17,23 @@ import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
-from cli.compose import Opened, open_all
+from cli.compose import Opened, local_caller, open_all
+from pairing import ids
 from pairing import settings as configured
+from pairing.commands import DeviceCommand
+from pairing.events import AnyEvent, Meta, device_stream
+from pairing.gateway import address, server
 from pairing.gateway.limits import RateLimiter
 from pairing.gateway.server import Gateway, House
 from pairing.gateway.session import Registry
 from pairing.identity import Identity, Proof
-from pairing.log.port import Record
+from pairing.log.codec import draft
+from pairing.log.port import Appended, Record, Slice
+from pairing.settings import Settings
 
 T = "example-shared-token"
 REMOTE = {"X-Forwarded-For": "203.0.113.9"}
+OUTSIDE = {"127.0.7.2": "192.0.2.2", "127.0.7.3": "192.0.2.3", "127.0.7.9": "198.51.100.9"}
 
 
 @dataclass
@@ -137,12 +145,34 @@ class Client:
     async def close(self) -> None:
         await self.socket.close()
 
+    async def pending(self, device: Identity | None = None) -> list[dict[str, Any]]:
+        """Return what `device.pair.list` shows as open, of one device or all."""
+        return self._of(device, (await self.call("device.pair.list", {})).payload["pending"])
+
+    async def paired(self, device: Identity | None = None) -> list[dict[str, Any]]:
+        """Return what `device.pair.list` shows as paired, of one device or all."""
+        return self._of(device, (await self.call("device.pair.list", {})).payload["paired"])
+
+    async def entry(self, device: Identity) -> dict[str, Any]:
+        """Return the one paired entry of a device."""
+        (entry,) = await self.paired(device)
+        return entry
+
+    async def approve(self, request: str) -> Call:
+        return await self.call("device.pair.approve", {"requestId": request})
+
+    @staticmethod
+    def _of(device: Identity | None, entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        return [entry for entry in entries if device is None or entry["deviceId"] == device.device]
+
 
 class World:
     """One gateway and everything a case needs to speak to it."""
 
-    def __init__(self, opened: Opened, gateway: Gateway, clock: Clock, port: int, stack: AsyncExitStack) -> None:
-        self.opened, self.gateway, self.clock, self.port = opened, gateway, clock, port
+    def __init__(
+        self, opened: Opened, gateway: Gateway, clock: Clock, port: int, stack: AsyncExitStack, rules: Settings
+    ) -> None:
+        self.opened, self.gateway, self.clock, self.port, self.rules = opened, gateway, clock, port, rules
         self._stack = stack
         self._seed = 0
 
@@ -155,10 +185,14 @@ class World:
         self._seed += 1
         return Identity(self._seed.to_bytes(32, "big"))
 
-    async def socket(self, *, headers: dict[str, str] | None = None, path: str = "/", **more: Any) -> ClientConnection:
-        """Open a socket; the challenge is not read yet."""
+    async def socket(
+        self, *, headers: dict[str, str] | None = None, path: str = "/", name: str = "127.0.0.1", **more: Any
+    ) -> ClientConnection:
+        """Open a socket; the challenge is not read yet. `name` is what the Host header says."""
+        url = f"ws://{name}:{self.port}{path}"
+        more |= {"host": "127.0.0.1", "port": self.port, "proxy": None}
         return await self._stack.enter_async_context(
-            connect(self.url + path, additional_headers=headers or {}, compression=None, max_size=None, **more)
+            connect(url, additional_headers=headers or {}, compression=None, max_size=None, **more)
         )
 
     async def dial(
@@ -177,11 +211,13 @@ class World:
         tamper: Callable[[dict[str, Any]], None] = lambda _: None,
         signed_at: int | None = None,
         source: str | None = None,
+        via: str | None = None,
+        name: str = "127.0.0.1",
     ) -> Client | Refusal:
         """Make a complete connect. `auth` defaults to the shared token; `sign` changes the fields before, `tamper` after signing."""
-        headers = {**(headers or {}), **(REMOTE if remote else {})}
+        headers = {**(headers or {}), **(REMOTE if remote else {}), **({"X-Forwarded-For": via} if via else {})}
         more = {"local_addr": (source, 0)} if source else {}
-        socket = await self.socket(headers=headers, **more)
+        socket = await self.socket(headers=headers, name=name, **more)
         challenge = json.loads(await socket.recv())["payload"]
         node = role == "node"
         about = {"id": "node-host" if node else "test", "version": "1.0", "platform": "linux", "mode": "node" if node else "test"}
@@ -278,10 +314,64 @@ class World:
         """Connect with a device token, as clients do."""
         return await self.dial(device, auth={"token": token, "deviceToken": token}, **more)
 
+    async def ask(self, device: Identity, **more: Any) -> str:
+        """Ask for pairing, or for more of it, from afar; return the id of the request that now waits."""
+        refused = await self.outside(device, **({"remote": True} | more))
+        assert refused.details.get("code") == "PAIRING_REQUIRED", refused
+        return str(refused.details["requestId"])
+
+    async def grant(self, admin: Client, device: Identity, **more: Any) -> Client:
+        """Have a device ask from afar, approve it, and return its session by the shared token."""
+        answer = await admin.approve(await self.ask(device, **more))
+        assert answer.ok, answer.error
+        return await self.inside(device, **({"remote": True} | more))
+
+    async def session(self, device: Identity, token: str, **more: Any) -> Client:
+        """Connect with a device token from afar, and expect to be let in."""
+        client = await self.by_token(device, token, **({"remote": True} | more))
+        assert isinstance(client, Client), client
+        return client
+
+    @asynccontextmanager
+    async def beside(self) -> AsyncIterator[Opened]:
+        """Open the same log a second time, as another process on this host would."""
+        async with open_all(self.rules, env={}) as other:
+            yield other
+
+    def stamp(self, **more: Any) -> dict[str, Any]:
+        """Return what a command of the local door carries."""
+        now = self.clock()
+        return {"id": ids.uuid7(now), "now": now, "by": local_caller(), **more}
+
+    async def behind(self, command: DeviceCommand) -> None:
+        """Have another process decide a command on the same log."""
+        async with self.beside() as other:
+            await other.service.desk.handle(command)
+
+    async def smuggle(self, device: Identity, *events: AnyEvent) -> None:
+        """Write events past every decision, as somebody who edits the store would."""
+        stream = device_stream(device.device)
+        meta = Meta(actor=local_caller().actor, command=ids.uuid7(self.clock()))
+        rows = await self.opened.log.stream(stream)
+        drafts = tuple(draft(event, meta) for event in events)
+        outcome = await self.opened.log.append([Slice(stream, len(rows), drafts)], command=meta.command, now=self.clock())
+        assert isinstance(outcome, Appended), outcome
+
     async def records(self, kind: str | None = None) -> list[Record]:
         """Return what the log holds, of one kind or all."""
         rows = await self.opened.log.scan(limit=100_000)
         return [row for row in rows if kind is None or row.kind == kind]
+
+
+@pytest.fixture
+def elsewhere(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """Let the gateway take some loopback sources for addresses of the outside; loopback has no other TCP peer to offer."""
+
+    def locate(peer_host: str, *more: Any) -> address.Origin:
+        return address.locate(OUTSIDE.get(peer_host, peer_host), *more)
+
+    monkeypatch.setattr(server, "locate", locate)
+    return {outside: source for source, outside in OUTSIDE.items()}
 
 
 @pytest.fixture
@@ -316,7 +406,7 @@ async def running(home: Path, flags: dict[str, Any]) -> AsyncIterator[World]:
         gateway = Gateway(house)
         async with AsyncExitStack() as sockets, anyio.create_task_group() as tasks:
             addresses = await tasks.start(_run, gateway)
-            yield World(opened, gateway, clock, addresses[0][1], sockets)
+            yield World(opened, gateway, clock, addresses[0][1], sockets, rules)
             await sockets.aclose()
             tasks.cancel_scope.cancel()
 

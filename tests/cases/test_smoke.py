@@ -32,3 +32,18 @@ async def test_a_device_asks_an_operator_approves_and_it_returns_with_its_token(
     assert (await operator.call("device.pair.remove", {"deviceId": phone.device})).ok
     listed = await operator.call("device.pair.list", {})
     assert [entry["deviceId"] for entry in listed.payload["paired"]] != [phone.device]
+
+
+async def test_a_connected_node_is_listed_as_connected_and_a_gone_one_as_gone(world):
+    """Protocol §10.2: `node.list` names every paired node, connected or not; so does `device.pair.list`."""
+    w = await world()
+    admin = await w.admin()
+    node = await w.inside(w.device(), role="node", tamper=lambda p: p.update(caps=["system"], commands=["system.run"]))
+    (listed,) = (await admin.call("node.list", {})).payload["nodes"]
+    assert (listed["paired"], listed["connected"], listed["caps"], listed["commands"]) == (True, True, ["system"], ["system.run"])
+    await node.close()
+    for _ in range(50):
+        (listed,) = (await admin.call("node.list", {})).payload["nodes"]
+        if not listed["connected"]:
+            break
+    assert (listed["paired"], listed["connected"], listed["caps"]) == (True, False, [])

@@ -450,6 +450,17 @@ class Pairings(RuleBasedStateMachine):
             request = self.registers[device].line.request
             self.approve(2 * self.requests.index((device, request)), ADMINISTRATOR, "nothing", 0)
 
+    @rule(device=devices, scopes=few_scopes, silence=silences, how=st.sampled_from(["secret", "revoked", "narrowed"]))
+    def come_back(self, device, scopes, silence, how):
+        """A device returns after its token has died, or lost its scopes, by somebody else's doing."""
+        if how == "secret":
+            self.secret += 1
+        else:
+            if how == "narrowed":
+                self.rotate(device, "operator", (), ADMINISTRATOR)
+            self.revoke(device, "operator", ADMINISTRATOR)
+        self.knock(device, "operator", scopes, "linux", silence, False, "cli")
+
     @rule(which=pick, by=callers)
     def reject(self, which, by):
         device, request = self.chosen(which)

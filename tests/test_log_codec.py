@@ -1,0 +1,253 @@
+"""The storage format: bytes written once must mean the same for ever."""
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from msgspec.structs import replace
+
+from pairing.events import (
+    Actor,
+    AnyEvent,
+    DeviceDescribed,
+    DevicePaired,
+    DeviceRemoved,
+    DeviceRenamed,
+    DeviceUpgraded,
+    GatewayStarted,
+    GatewayStopped,
+    Meta,
+    Personal,
+    PolicyChanged,
+    RequestApproved,
+    RequestExpired,
+    RequestOpened,
+    RequestRefreshed,
+    RequestRejected,
+    RequestSuperseded,
+    RequestWithdrawn,
+    TokenIssued,
+    TokenRevoked,
+    TokenRotated,
+    TokenWidened,
+    Unknown,
+)
+from pairing.log.chain import GENESIS, link
+from pairing.log.codec import KINDS, decode, decode_meta, decode_personal, draft
+from pairing.log.errors import EventUnreadable
+from pairing.log.port import Draft, Line, Record
+
+GOLDEN = Path(__file__).parent / "golden" / "events"
+AT = 1_760_000_000_123
+REQUEST, OTHER = "0199c6a0-0000-7000-8000-000000000001", "0199c6a0-0000-7000-8000-000000000002"
+DEVICE, KEY = "d" * 64, "k" * 43
+META = Meta(
+    actor=Actor(kind="device", id=DEVICE),
+    command=OTHER,
+    authority=("operator.admin", "operator.pairing"),
+    origin="proxied",
+    cause=41,
+    reason="lost at the airport",
+    ticket="OPS-7",
+    policy="p1",
+    gateway="0.1.0",
+)
+PERSON = Personal(salt="00112233445566778899aabbccddeeff", name="Ada's phone ☎", label="front desk", address="192.0.2.7", agent="cli/1")
+CLIENT: dict[str, Any] = {"client_id": "cli", "client_mode": "ui"}
+SAID: dict[str, Any] = {"platform": "darwin", "family": "desktop", **CLIENT}
+GRANT: dict[str, Any] = {"role": "operator", "roles": ("operator", "node"), "scopes": ("operator.read", "operator.write")}
+TOKEN: dict[str, Any] = {"role": "operator", "scopes": ("operator.read",), "issue": "i2", "key": "g1", "under": "s1"}
+
+EVENTS: tuple[AnyEvent, ...] = (
+    RequestOpened(
+        at=AT,
+        request=REQUEST,
+        device=DEVICE,
+        key=KEY,
+        need="scope-upgrade",
+        silent=True,
+        repair=True,
+        replaces=OTHER,
+        expires_at=AT + 300_000,
+        seen="s",
+        named="n",
+        digest="g",
+        **GRANT,
+        **SAID,
+    ),
+    RequestRefreshed(at=AT, request=REQUEST, silent=False, expires_at=AT + 1, seen="s", named="n", digest="g", **SAID),
+    RequestSuperseded(at=AT, request=REQUEST, by=OTHER),
+    RequestApproved(at=AT, request=REQUEST, digest="g", means="owner", roles=GRANT["roles"], scopes=GRANT["scopes"]),
+    RequestRejected(at=AT, request=REQUEST, digest="g"),
+    RequestExpired(at=AT, request=REQUEST),
+    RequestWithdrawn(at=AT, request=REQUEST),
+    DevicePaired(at=AT, device=DEVICE, key=KEY, request=REQUEST, means="silent", named="n", **GRANT, **SAID),
+    DeviceUpgraded(at=AT, request=REQUEST, means="trusted-cidr", named="n", **GRANT, **SAID),
+    DeviceDescribed(at=AT, named="n", **CLIENT),
+    DeviceRenamed(at=AT, labelled="l"),
+    DeviceRemoved(at=AT, roles=("operator",), issues=("i1", "i2")),
+    TokenIssued(at=AT, **TOKEN),
+    TokenRotated(at=AT, retires="i1", **TOKEN),
+    TokenWidened(at=AT, role="operator", issue="i2", scopes=("operator.read",), under=None),
+    TokenRevoked(at=AT, role="operator", issue="i2"),
+    GatewayStarted(at=AT, instance="x", version="0.1.0", listen="127.0.0.1:18789", key="g1"),
+    GatewayStopped(at=AT, instance="x"),
+    PolicyChanged(at=AT, policy="p2", secret="s2", settings={"a": "1", "b": "2"}),
+)
+
+# Only ever added to. A file that no longer has its digest was regenerated: what is in people's logs was not.
+DIGESTS: dict[str, str] = {
+    "request.opened": "785caba1f15650a36acfc686943556f59f388710f8befd6a26a9aeeca36c041a",
+    "request.refreshed": "c464626943074419131ce21f3e83ed9b78ab47c2ca474942e6d266da1c5ccbbe",
+    "request.superseded": "04afc97c7f9a2d69ad94d49190ad19043048b5324b1621427d43c2dc5b46455a",
+    "request.approved": "d37ac9c76215b87600f5de3d75191347108e8a7733e689ce3b1e83470c70070e",
+    "request.rejected": "85a0f9cd0597d8ee4921ce4e944bbbfdfb2d24ef17b21afc2af679ed31bd77a3",
+    "request.expired": "84b1de6fa5d04f62ab198fea7fc31ac1209e7f46b9edf52bbb3fb1a71eeb4ac8",
+    "request.withdrawn": "9cd11ebbe450c1d94c0f25fe33418ee891d2b58a0680bb24300872755684e1d6",
+    "device.paired": "2ef18319daa7edcc28d6e6040aa35867b6207ab3837e5aef899732b9ffa7fc10",
+    "device.upgraded": "02eb0e551387e174c02871b8cc1812844f3e0dff5ebec1f135a1045d30a83493",
+    "device.described": "784f179e9602ae87d76c4e16f30ed21cde9aa674801df0024bc4f93f3fe74f74",
+    "device.renamed": "3bf7a2f4560b389f2a044f634565f73a745a42b57687533871c2d5dd39055b80",
+    "device.removed": "7d20c9cdc54ad87f4998717ce533a0dfc5b9ea9712feef90387014bb419135b9",
+    "token.issued": "81b3fd3fffe437faa0358c8e44a3ab47fcd34b88d6bc3ffa2a8bc17e5afce3c1",
+    "token.rotated": "be15a2124efb4164ec29121f0ca5d6f0833dfb6a6c047ea0927410c41a006ae0",
+    "token.widened": "d1202aa6ebda71fbbbf214659f490a18bf265832fcb4ec261e1db4f299443180",
+    "token.revoked": "c644eebb6f633b194f239dc4a88634d501d47b17ff4e778c65bb543f8b4b0655",
+    "gateway.started": "0be2a79e867e2226f7f84ff348a9857b56b7d979aa462fcc315b7e077785400f",
+    "gateway.stopped": "8461979887b8f437f8f02a3e7ad544bba477a99f420eff45781da3019cf83d13",
+    "policy.changed": "855d97785652eba27fec9eb7a06f23a66321bcf746451db964909b0061f853f1",
+}
+
+
+class _File(msgspec.Struct):
+    body: msgspec.Raw
+    meta: msgspec.Raw
+    personal: msgspec.Raw
+
+
+def _stored(kind: str) -> Record:
+    held = msgspec.json.decode((GOLDEN / f"{kind}.json").read_bytes(), type=_File)
+    personal = None if bytes(held.personal) == b"null" else bytes(held.personal)
+    return link(GENESIS, "device:x", 1, AT, Draft(kind, bytes(held.meta), bytes(held.body), personal))
+
+
+@pytest.mark.parametrize("event", EVENTS, ids=lambda event: event.__struct_config__.tag)
+def test_golden_bytes_mean_what_they_meant(event: AnyEvent) -> None:
+    """The stored bytes of each kind decode to this event, and the event encodes to those bytes (D10)."""
+    kind = str(event.__struct_config__.tag)
+    record = _stored(kind)
+    assert decode(record) == event
+    assert decode(Line(1, "device:x", 1, kind, record.body)) == event
+    assert decode_meta(record) == META
+    assert decode_personal(record) == (PERSON if event.PERSONAL else None)
+    assert draft(event, META, PERSON) == Draft(kind, record.meta, record.body, record.personal)
+
+
+def test_every_kind_of_the_catalogue_has_golden_bytes() -> None:
+    """No kind can be stored without golden bytes, a meaning in the table above and a digest outside the file."""
+    assert {str(event.__struct_config__.tag) for event in EVENTS} == set(KINDS)
+    assert set(DIGESTS) >= set(KINDS)
+    assert {path.stem for path in GOLDEN.glob("*.json")} == set(DIGESTS)
+
+
+@pytest.mark.parametrize("kind", DIGESTS)
+def test_golden_bytes_are_only_ever_added(kind: str) -> None:
+    """A golden file once written never changes."""
+    assert hashlib.sha256((GOLDEN / f"{kind}.json").read_bytes()).hexdigest() == DIGESTS[kind]
+
+
+def test_a_person_travels_only_where_the_kind_speaks_of_one() -> None:
+    """Names and addresses go beside the events that are about a person, and into no other row (L6)."""
+    for event in EVENTS:
+        assert (draft(event, META, PERSON).personal is not None) == event.PERSONAL
+        assert draft(event, META, None).personal is None
+
+
+def test_the_order_of_a_dict_is_not_part_of_an_event() -> None:
+    """Equal events have equal bytes, whatever order their settings were collected in (D10)."""
+    here = PolicyChanged(at=1, policy="p", secret=None, settings={"a": "1", "b": "2"})
+    there = PolicyChanged(at=1, policy="p", secret=None, settings={"b": "2", "a": "1"})
+    assert draft(here, META) == draft(there, META)
+
+
+def test_an_unknown_kind_is_kept_raw() -> None:
+    """A kind that the catalogue lacks is handed on as it is, for readers to show and deciders to refuse (D3)."""
+    record = _record("device.teleported", b'{"kind":"device.teleported","at":1,"where":"moon"}')
+    assert decode(record) == Unknown(kind="device.teleported", raw=record.body)
+
+
+@pytest.mark.parametrize(
+    ("kind", "body"),
+    [
+        ("token.revoked", b""),
+        ("token.revoked", b"{}"),
+        ("token.revoked", b"\xff"),
+        ("token.revoked", b'{"kind":"token.revoked","at":1,"role":"operator"}'),
+        ("token.revoked", b'{"kind":"token.revoked","at":"1","role":"operator","issue":"i"}'),
+        ("token.revoked", b'{"kind":"request.expired","at":1,"request":"r"}'),
+        ("token.revoked", b'{"kind":"device.teleported","at":1}'),
+        ("device.teleported", b'{"kind":"token.revoked","at":1,"role":"operator","issue":"i"}'),
+        ("device.teleported", b"not json"),
+        ("device.teleported", b"[]"),
+        ("token.revoked", None),
+    ],
+)
+def test_what_cannot_be_read_is_never_taken_for_unknown_or_empty(kind: str, body: Any) -> None:
+    """A known kind that does not decode, and a kind column that lies about the body, are errors that name the position (D1, D3)."""
+    with pytest.raises(EventUnreadable, match=r"position 1 .*pairing log verify") as caught:
+        decode(replace(_record(kind, b"{}"), body=body))
+    assert caught.value.position == 1
+
+
+def test_unreadable_meta_and_personal_parts_are_errors() -> None:
+    """Who and how are read as strictly as what; the error about a person's data quotes none of it (L7)."""
+    record = replace(_record("token.revoked", b"{}"), meta=b'{"actor":{"kind":"nobody"}}', personal=b'{"name":"Ada"}')
+    with pytest.raises(EventUnreadable, match="meta"):
+        decode_meta(record)
+    with pytest.raises(EventUnreadable, match="personal") as caught:
+        decode_personal(record)
+    assert "Ada" not in str(caught.value)
+
+
+def test_a_field_that_a_newer_version_added_is_passed_over() -> None:
+    """Additions have defaults, so rows of a newer writer with one more field still read (D3)."""
+    body = b'{"kind":"request.expired","at":1,"request":"r","colour":"green"}'
+    assert decode(_record("request.expired", body)) == RequestExpired(at=1, request="r")
+
+
+def _lapsed(raw: dict[str, Any]) -> dict[str, Any]:
+    return {"kind": "request.lapsed", "at": raw["at"], "request": raw["id"]}
+
+
+def _expired(raw: dict[str, Any]) -> dict[str, Any]:
+    return {**raw, "kind": "request.expired"}
+
+
+def test_kinds_of_the_past_become_kinds_of_today() -> None:
+    """Upcasts are applied one after the other until the kind is one of today's; the row itself stays as it is."""
+    table = {"request.aged": _lapsed, "request.lapsed": _expired}
+    record = _record("request.aged", b'{"kind":"request.aged","at":1,"id":"r"}')
+    assert decode(record, table) == RequestExpired(at=1, request="r")
+    assert decode(record) == Unknown(kind="request.aged", raw=record.body)
+
+
+@pytest.mark.parametrize(
+    ("table", "body"),
+    [
+        ({"request.aged": _lapsed, "request.lapsed": _expired}, b'{"kind":"request.aged","at":1}'),
+        ({"request.aged": lambda raw: raw}, b'{"kind":"request.aged","at":1}'),
+        ({"request.aged": lambda raw: {**raw, "kind": "request.gone"}}, b'{"kind":"request.aged","at":1}'),
+        ({"request.aged": lambda raw: {}}, b'{"kind":"request.aged","at":1}'),
+    ],
+    ids=["misses a field", "circle", "to no kind", "to nothing"],
+)
+def test_an_upcast_that_fails_is_an_error(table: Any, body: bytes) -> None:
+    """An upcast that does not lead to an event of today is an error, not an unknown event (D3)."""
+    with pytest.raises(EventUnreadable):
+        decode(_record("request.aged", body), table)
+
+
+def _record(kind: str, body: bytes) -> Record:
+    return link(GENESIS, "device:x", 1, AT, Draft(kind, b"{}", body))
