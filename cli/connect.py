@@ -28,7 +28,7 @@ _CLIENTS = {"operator": ("cli", "cli"), "node": ("node-host", "node")}
 _DEFAULT_SCOPES = {"operator": ("operator.read",), "node": ()}
 
 
-@click.command("connect")
+@click.command("connect", short_help="Connect to a gateway as a device.")
 @click.option("--role", type=click.Choice(["operator", "node"]), default="operator", show_default=True, help="What to be.")
 @click.option("--scope", "scopes", multiple=True, metavar="SCOPE", help="Ask for exactly these; may be repeated.")
 @click.option("--name", metavar="NAME", help="What the device calls itself; this host's name unless given.")

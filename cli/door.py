@@ -5,6 +5,7 @@ never for a URL that somebody named. Which door was used is said on standard err
 """
 
 import os
+import socket
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from importlib.metadata import version
@@ -119,7 +120,7 @@ class GatewayDoor:
     async def _log_in(self, scopes: tuple[str, ...]) -> Session:
         await self._stack.aclose()
         login = Login(
-            client=here("cli", "cli", version=version("pairing-gateway")),
+            client=here("cli", "cli", version=version("pairing-gateway"), name=socket.gethostname() or None),
             credentials=self._target.credentials,
             identity=self._identity,
             store=self._store if self._identity else None,

@@ -7,13 +7,15 @@ import os
 import signal
 import ssl
 import sys
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 if TYPE_CHECKING:
-    from pairing.gateway.server import Gateway
+    from collections.abc import Sequence
+
     from pairing.settings import Settings
 
     from .compose import Opened
@@ -102,11 +104,12 @@ async def _serve(settings: "Settings", new_key: bool) -> None:
     import anyio
     import structlog
 
+    from pairing import ids
     from pairing.gateway.limits import RateLimiter
     from pairing.gateway.server import Gateway, House
     from pairing.gateway.session import Registry
 
-    from .compose import open_all
+    from .compose import clock, open_all
 
     registry = Registry()
     log = structlog.get_logger("pairing.serve")
@@ -122,12 +125,13 @@ async def _serve(settings: "Settings", new_key: bool) -> None:
             limiter=RateLimiter(settings.gateway.auth.rate_limit),
             describe=lambda: {"stateDir": str(settings.home), "configPath": str(settings.home / "config.toml")},
         )
-        gateway = Gateway(house)
+        gateway, instance = Gateway(house), ids.uuid7(clock())
         # Closing views and log afterwards must not be cut short, so the signals end the gateway alone.
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(opened.activity.keep)
-            addresses = await tasks.start(_listening, gateway, _tls(settings))
-            instance = await _started(opened, settings, f"{addresses[0][0]}:{addresses[0][1]}")
+            # Once the port is ours and before anybody is let in: whoever connects finds the start recorded.
+            record = partial(_started, opened, settings, instance)
+            addresses = await tasks.start(partial(gateway.run, ssl=_tls(settings), opening=record))
             _say_hello(settings, addresses[0])
             with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
                 async for number in signals:
@@ -139,10 +143,6 @@ async def _serve(settings: "Settings", new_key: bool) -> None:
         log.info("stopped")
 
 
-async def _listening(gateway: "Gateway", context: ssl.SSLContext | None, *, task_status: Any) -> None:
-    await gateway.run(ssl=context, task_status=task_status)
-
-
 def _tls(settings: "Settings") -> ssl.SSLContext | None:
     tls = settings.gateway.tls
     if tls.cert is None or tls.key is None:
@@ -152,7 +152,7 @@ def _tls(settings: "Settings") -> ssl.SSLContext | None:
     return context
 
 
-async def _started(opened: "Opened", settings: "Settings", listen: str) -> str:
+async def _started(opened: "Opened", settings: "Settings", instance: str, addresses: "Sequence[tuple[str, int]]") -> None:
     """Record that this process serves, and under which policy."""
     from pairing import ids
     from pairing.commands import Start
@@ -161,7 +161,6 @@ async def _started(opened: "Opened", settings: "Settings", listen: str) -> str:
     from .compose import admitting, clock, local_caller
 
     service, now = opened.service, clock()
-    instance = ids.uuid7(now)
     await service.desk.handle_house(
         Start(
             id=ids.uuid7(now),
@@ -169,14 +168,13 @@ async def _started(opened: "Opened", settings: "Settings", listen: str) -> str:
             by=local_caller(),
             instance=instance,
             version=service.version,
-            listen=listen,
+            listen=f"{addresses[0][0]}:{addresses[0][1]}",
             key=service.keyring.current.id,
             ruling=policy_digest(settings),
             secret=service.under,
             settings=admitting(settings),
         )
     )
-    return instance
 
 
 async def _stopped(opened: "Opened", instance: str) -> None:

@@ -5,7 +5,8 @@ spoken only on a state that is current. It knows no socket and no clock.
 """
 
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from typing import Generic, Protocol, TypeVar, cast
 
 import anyio
@@ -16,9 +17,10 @@ from .commands import Caller, Command, DeviceCommand, GatewayCommand
 from .decide import decide
 from .device import INITIAL, Device, evolve, stands
 from .events import GATEWAY_STREAM, AnyEvent, DeviceEvent, GatewayEvent, Meta, Unknown, device_stream
+from .log.chain import flaw
 from .log.codec import decode, draft
 from .log.errors import EventUnreadable
-from .log.port import Appended, Conflict, EventLog, Record, Slice
+from .log.port import Conflict, Draft, EventLog, Mark, Record, Slice
 from .policy import EMPTY_HOUSE, House, decide_house, evolve_house
 from .refusals import Reason, Refused
 
@@ -27,6 +29,8 @@ C = TypeVar("C", bound=Command)
 E = TypeVar("E")
 
 ATTEMPTS = 12
+BATCH = 5_000
+MOST_OURS = 4_096
 log = structlog.get_logger("pairing.desk")
 
 
@@ -71,6 +75,16 @@ class _House:
         return evolve_house(state, cast("GatewayEvent | Unknown", event))
 
 
+class _Queue:
+    """The commands on one stream: how many there are, and the lock that lets one of them through."""
+
+    __slots__ = ("length", "lock")
+
+    def __init__(self) -> None:
+        self.length = 0
+        self.lock = anyio.Lock(fast_acquire=True)
+
+
 class Desk:
     """Answers commands against one log. Safe to share between any number of tasks of one event loop."""
 
@@ -79,6 +93,7 @@ class Desk:
         self._version = version
         self._devices: Streams[Device] = Streams(events, _Devices(), cache)
         self._houses: Streams[House] = Streams(events, _House(), 1)
+        self._queues: dict[str, _Queue] = {}
         self.policy: str | None = None
         self.written = 0
 
@@ -93,12 +108,12 @@ class Desk:
 
     async def device_at(self, device: str) -> tuple[Device, int]:
         """Return a device's state and the version of its stream, current across processes."""
-        await self._catch_up()
+        await self._devices.catch_up()
         return await self._devices.get(device_stream(device))
 
     async def house(self) -> House:
         """Return the state of the gateway's own stream, current across processes."""
-        await self._catch_up()
+        await self._houses.catch_up()
         return (await self._houses.get(GATEWAY_STREAM))[0]
 
     async def handle(self, command: DeviceCommand) -> Handled[Device, DeviceEvent]:
@@ -116,34 +131,66 @@ class Desk:
         command: C,
         rule: Callable[[S, C], tuple[E, ...]],
     ) -> Handled[S, E]:
+        async with self._turn(stream):
+            return await self._settle(streams, stream, command, rule)
+
+    @asynccontextmanager
+    async def _turn(self, stream: str) -> AsyncIterator[None]:
+        """Let this process's commands on one stream go one after another: side by side all but one would be in conflict."""
+        queue = self._queues.get(stream)
+        if queue is None:
+            queue = self._queues[stream] = _Queue()
+        queue.length += 1
+        try:
+            async with queue.lock:
+                yield
+        finally:
+            queue.length -= 1
+            if not queue.length:
+                del self._queues[stream]
+
+    async def _settle(
+        self,
+        streams: "Streams[S]",
+        stream: str,
+        command: C,
+        rule: Callable[[S, C], tuple[E, ...]],
+    ) -> Handled[S, E]:
         fresh = False
         for attempt in range(ATTEMPTS):
             if attempt > 1:
                 await anyio.sleep(0.001 * attempt)
             state, version = await streams.get(stream)
+            refused, guard = None, None
+            events: tuple[E, ...] = ()
             try:
                 guard = await self._vouched(command.by, stream)
                 events = rule(state, command)
-            except Refused:
-                if not fresh and (earlier := await self._answered(streams, stream, command)):
-                    return cast("Handled[S, E]", earlier)
-                if fresh or not await self._catch_up():
-                    raise
-                fresh = True
-                continue
+            except Refused as no:
+                refused = no
             if not events:
-                if await self._catch_up():
+                # Neither a refusal nor "nothing to do" is said on a guess, whoever else has caught up meanwhile.
+                if not fresh:
+                    await self._catch_up(streams)
+                    fresh = True
                     continue
+                if earlier := await self._answered(streams, stream, command):
+                    return cast("Handled[S, E]", earlier)
+                if refused is not None:
+                    raise refused
                 return Handled((), (), state, version)
-            outcome = await self._append(stream, version, events, command, guard)
+            drafts = self._drafts(events, command)
+            slices = [Slice(stream, version, drafts)] if guard is None else [Slice(stream, version, drafts), guard]
+            outcome = await self._log.append(slices, command=command.id, now=command.now)
             if isinstance(outcome, Conflict):
                 log.debug("conflict", stream=outcome.stream, expected=outcome.expected, actual=outcome.actual)
-                await self._catch_up()
+                await self._catch_up(streams)
+                fresh = True
                 streams.drop(stream)
                 if guard is not None:
                     self._devices.drop(guard.stream)
                 continue
-            if outcome.records[0].version != version + 1:
+            if not _stored_as(outcome.records, stream, version, drafts):
                 return cast("Handled[S, E]", await self._earlier(streams, stream, outcome.records))
             self.written = max(self.written, outcome.position)
             after = streams.put(stream, version, state, cast("tuple[AnyEvent, ...]", events), outcome.records)
@@ -151,9 +198,7 @@ class Desk:
             return Handled(events, outcome.records, after, version + len(events))
         raise Refused(Reason.BUSY)
 
-    async def _append(
-        self, stream: str, version: int, events: Sequence[object], command: Command, guard: Slice | None
-    ) -> Appended | Conflict:
+    def _drafts(self, events: Sequence[object], command: Command) -> tuple[Draft, ...]:
         meta = Meta(
             actor=command.by.actor,
             command=command.id,
@@ -165,11 +210,7 @@ class Desk:
             policy=command.policy or self.policy,
             gateway=self._version,
         )
-        drafts = tuple(draft(cast("AnyEvent", event), meta, command.personal) for event in events)
-        slices = [Slice(stream, version, drafts)]
-        if guard is not None:
-            slices.append(guard)
-        return await self._log.append(slices, command=command.id, now=command.now)
+        return tuple(draft(cast("AnyEvent", event), meta, command.personal) for event in events)
 
     async def _vouched(self, caller: Caller, stream: str) -> Slice | None:
         """Return a guard that holds only while the caller's own authority is what it was when this was decided (R8, V1)."""
@@ -187,34 +228,56 @@ class Desk:
         return await self._earlier(streams, stream, records) if records else None
 
     async def _earlier(self, streams: "Streams[S]", stream: str, records: tuple[Record, ...]) -> Handled[S, object]:
-        await self._catch_up()
+        await self._catch_up(streams)
         state, version = await streams.get(stream)
         return Handled(tuple(decode(record) for record in records), records, state, version, repeated=True)
 
-    async def _catch_up(self) -> bool:
-        """Take in what any process has written since; say whether there was anything."""
-        moved = await self._devices.catch_up()
-        return await self._houses.catch_up() or moved
+    async def _catch_up(self, streams: "Streams[S]") -> None:
+        """Take in what any process has written since, as far as a decision on these streams rests on it."""
+        await self._devices.catch_up()
+        if streams is not self._devices:
+            await streams.catch_up()
+
+
+def _stored_as(records: Sequence[Record], stream: str, version: int, drafts: Sequence[Draft]) -> bool:
+    """Say whether the rows are these drafts after this version, and not what an earlier asking with the same id has stored."""
+    first = records[0]
+    placed = (first.stream, first.version, len(records)) == (stream, version + 1, len(drafts))
+    return placed and all(record.body == drafted.body for record, drafted in zip(records, drafts, strict=True))
+
+
+class _Reading:
+    """A stream that is being read: by how many, and the latest version known to have been stored meanwhile."""
+
+    __slots__ = ("readers", "seen")
+
+    def __init__(self) -> None:
+        self.readers = 0
+        self.seen = 0
 
 
 class Streams(Generic[S]):
-    """A bounded cache of folded streams, kept current by reading the log's new rows."""
+    """A bounded cache of folded streams, kept current by reading the log's new rows.
+
+    What is cached is true at the mark or later. Whatever is read or written beside the following must prove that before it
+    is kept: rows that went by meanwhile are looked at by nobody again.
+    """
 
     def __init__(self, events: EventLog, folder: Folder[S], size: int) -> None:
         self._log = events
         self._folder = folder
         self._size = size
         self._cached: OrderedDict[str, tuple[S, int]] = OrderedDict()
-        self._position: int | None = None
+        self._mark: Mark | None = None
+        self._era = 0
         self._lock = anyio.Lock()
-        self._ours: dict[int, int] = {}
-        self._loading: set[str] = set()
-        self._touched: set[str] = set()
+        self._ours: dict[int, Mark] = {}
+        self._readings: dict[str, _Reading] = {}
 
     @property
     def position(self) -> int:
         """The position up to which the log has been taken in."""
-        return self._position or 0
+        return self._mark.position if self._mark else 0
 
     async def get(self, stream: str) -> tuple[S, int]:
         """Return a stream's state and version: from the cache, or folded from its rows."""
@@ -228,77 +291,111 @@ class Streams(Generic[S]):
         return later if later is not None and later[1] > found[1] else self._keep(stream, found)
 
     async def _load(self, stream: str) -> tuple[S, int]:
-        while True:
-            self._loading.add(stream)
-            self._touched.discard(stream)
-            rows = await self._log.stream(stream)
-            if stream in self._touched:
-                continue
-            self._loading.discard(stream)
-            state = self._folder.initial
-            for row in rows:
-                state = self._folder.fold(state, decode(row))
-            return state, rows[-1].version if rows else 0
+        rows = await self._read(stream)
+        state = self._folder.initial
+        for row in rows:
+            state = self._folder.fold(state, decode(row))
+        return state, rows[-1].version if rows else 0
+
+    async def _read(self, stream: str) -> tuple[Record, ...]:
+        """Read a stream's rows, again if the following has passed later ones of it meanwhile."""
+        reading = self._readings.setdefault(stream, _Reading())
+        reading.readers += 1
+        try:
+            while True:
+                era = self._era
+                rows = await self._log.stream(stream)
+                if era == self._era and (rows[-1].version if rows else 0) >= reading.seen:
+                    return rows
+                await self.catch_up()
+        finally:
+            reading.readers -= 1
+            if not reading.readers:
+                self._readings.pop(stream, None)
 
     def put(self, stream: str, version: int, state: S, events: Sequence[AnyEvent], records: Sequence[Record]) -> S:
         """Take in events that this process appended after `version`."""
         for event in events:
             state = self._folder.fold(state, event)
         self.wrote(records)
+        self._passed(stream, version + len(events))
         hit = self._cached.get(stream)
-        if hit is None or hit[1] <= version:
+        # A state that is no longer cached may have had successors that went by unseen; the next reader folds it anew.
+        if hit is not None and hit[1] <= version:
             self._keep(stream, (state, version + len(events)))
         return state
 
     def wrote(self, records: Sequence[Record]) -> None:
         """Note rows that need not be read again, so that following costs nothing where nobody else writes."""
-        if self._position is None:
+        if self._mark is None:
             return
-        self._ours[records[0].position] = records[-1].position
-        while last := self._ours.pop(self._position + 1, None):
-            self._position = last
+        if len(self._ours) >= MOST_OURS:
+            self._ours.clear()
+        self._ours[records[0].position] = Mark(records[-1].position, records[-1].hash)
+        while last := self._ours.pop(self._mark.position + 1, None):
+            self._mark = last
 
     def drop(self, stream: str) -> None:
         """Forget a stream's state; the next reader folds it anew."""
         self._cached.pop(stream, None)
 
-    async def catch_up(self) -> bool:
-        """Fold the rows above the last known position into what is cached. Say whether any cached state moved."""
-        head = await self._log.head()
-        if self._position is not None and head.position <= self._position:
-            return False
+    async def catch_up(self) -> None:
+        """Fold the rows above the mark into what is cached; begin anew where the log is no longer the one that was followed."""
+        if await self._log.head() == self._mark:
+            return
         async with self._lock:
-            if self._position is None:
+            if self._mark is None:
                 # States folded before the first look are already as new as the log was when they were read.
-                self._cached.clear()
-                self._position = (await self._log.head()).position
-                return True
-            return await self._take_in()
+                self._begin(await self._log.head())
+            elif not await self._take_in(self._mark):
+                log.error("history changed", position=self.position)
+                self._begin(await self._log.head())
 
-    async def _take_in(self) -> bool:
-        moved = False
-        while rows := await self._log.scan(after=self._position or 0, limit=5000):
+    def _begin(self, mark: Mark) -> None:
+        self._cached.clear()
+        self._ours.clear()
+        for reading in self._readings.values():
+            reading.seen = 0
+        self._mark = mark
+        self._era += 1
+
+    async def _take_in(self, mark: Mark) -> bool:
+        """Take in all rows after the mark; False where the log has another row, or none, at the mark itself."""
+        while True:
+            rows = await self._log.scan(after=max(mark.position - 1, 0), limit=BATCH)
+            if mark.position:
+                if not rows or Mark(rows[0].position, rows[0].hash) != mark:
+                    return False
+                rows = rows[1:]
             for row in rows:
-                if row.stream in self._loading:
-                    self._touched.add(row.stream)
-                hit = self._cached.get(row.stream)
-                if hit is None or row.version <= hit[1]:
-                    continue
-                moved = True
-                self._advance(row, hit)
-            self._position = rows[-1].position
-            self._ours = {first: last for first, last in self._ours.items() if first > self._position}
-        return moved
+                self._take(row, mark.hash)
+                mark = Mark(row.position, row.hash)
+            if mark.position > self.position:
+                self._mark = mark
+                self._ours = {first: last for first, last in self._ours.items() if first > mark.position}
+            if len(rows) < BATCH - 1:
+                return True
 
-    def _advance(self, row: Record, hit: tuple[S, int]) -> None:
-        try:
-            self._cached[row.stream] = (self._folder.fold(hit[0], decode(row)), row.version)
-        except EventUnreadable as error:
-            # One unreadable row closes its own stream, for whoever asks for it next; the others go on (D2).
-            log.error("event unreadable", position=error.position, stream=row.stream)
-            self.drop(row.stream)
-        if row.version != hit[1] + 1:
-            self.drop(row.stream)
+    def _take(self, row: Record, previous: bytes) -> None:
+        self._passed(row.stream, row.version)
+        hit = self._cached.get(row.stream)
+        if hit is None or row.version <= hit[1]:
+            return
+        # One damaged row closes its own stream, for whoever asks for it next; the others go on (D2).
+        self.drop(row.stream)
+        why = flaw(row, previous)
+        if why is not None:
+            log.error("row damaged", position=row.position, stream=row.stream, why=why)
+        elif row.version == hit[1] + 1:
+            try:
+                self._keep(row.stream, (self._folder.fold(hit[0], decode(row)), row.version))
+            except EventUnreadable as error:
+                log.error("event unreadable", position=error.position, stream=row.stream)
+
+    def _passed(self, stream: str, version: int) -> None:
+        reading = self._readings.get(stream)
+        if reading is not None:
+            reading.seen = max(reading.seen, version)
 
     def _keep(self, stream: str, found: tuple[S, int]) -> tuple[S, int]:
         self._cached[stream] = found

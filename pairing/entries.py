@@ -291,6 +291,11 @@ def fate(found: Fate) -> dict[str, Any]:
     return truth
 
 
+def ran_out(details: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the truth about a request whose expiry nobody has recorded yet, from what the decision said of it."""
+    return {"outcome": details.get("outcome", "expired"), "atMs": details.get("at", 0)}
+
+
 def node(row: PairedRow, live: Node | None) -> dict[str, Any]:
     """Return a paired node's entry, with what its session declared where it is connected."""
     token_live = any(t.role == NODE and t.revoked_at is None for t in row.tokens)

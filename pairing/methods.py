@@ -300,7 +300,7 @@ async def approve(call: Call[ApproveParams]) -> Approved:
     handled = await _truthful(call, fate, service.desk.handle(command))
     rows = (await service.views.paired(device=fate.device)).rows
     device = entries.paired(rows[0], service.sessions.connected(fate.device)) if rows else None
-    return Approved(request_id=p.request_id, device=device, recorded=_receipt(p, handled, fate))
+    return Approved(request_id=p.request_id, device=device, recorded=await _answered(call, handled, p.request_id))
 
 
 async def reject(call: Call[RejectParams]) -> Rejected:
@@ -308,7 +308,7 @@ async def reject(call: Call[RejectParams]) -> Rejected:
     fate = await _fate(call, call.params.request_id, Reason.REJECTION_DENIED)
     command = Reject(device=fate.device, request=call.params.request_id, **call.stamp())
     handled = await _truthful(call, fate, call.service.desk.handle(command))
-    recorded = _receipt(call.params, handled, fate)
+    recorded = await _answered(call, handled, call.params.request_id)
     return Rejected(request_id=call.params.request_id, device_id=fate.device, recorded=recorded)
 
 
@@ -316,7 +316,7 @@ async def remove(call: Call[RemoveParams]) -> Removed:
     """End a device's grant, tokens and open request (protocol §6.5)."""
     device = call.params.device_id.strip()
     handled = await call.service.desk.handle(Remove(device=device, **call.stamp()))
-    return Removed(device_id=device, recorded=_receipt(call.params, handled))
+    return Removed(device_id=device, recorded=_receipt(call.params, handled, -1))
 
 
 async def rename(call: Call[RenameParams]) -> Renamed:
@@ -391,17 +391,27 @@ async def _truthful(
         return await work
     except Refused as refused:
         if refused.reason is Reason.UNKNOWN_REQUEST:
-            latest = await call.service.views.request(fate.request)
-            raise Refused(refused.reason, details=entries.fate(latest or fate), fate=refused.fields.get("fate", "")) from None
+            latest = await call.service.views.request(fate.request) or fate
+            # What ran out a moment ago is still open in the views: the decision knew better.
+            truth = entries.ran_out(refused.details) if latest.outcome == "pending" else entries.fate(latest)
+            raise Refused(refused.reason, details=truth, fate=refused.fields.get("fate", "")) from None
         raise
 
 
-def _receipt(params: Reasoned, handled: Handled[Device, DeviceEvent], fate: Fate | None = None) -> Receipt | None:
+def _receipt(params: Reasoned, handled: Handled[Device, DeviceEvent], which: int = 0) -> Receipt | None:
     if not params.receipt:
         return None
     if not handled.records:
-        return Receipt(fate.position if fate else 0, f"request.{fate.outcome}" if fate else "", changed=False)
-    return Receipt(handled.records[0].position, handled.records[0].kind)
+        return Receipt(0, "", changed=False)
+    return Receipt(handled.records[which].position, handled.records[which].kind)
+
+
+async def _answered(call: Call[Any], handled: Handled[Device, DeviceEvent], request: str) -> Receipt | None:
+    """Return the receipt of an answer; where somebody was faster, theirs (R6, D11)."""
+    if handled.records or not call.params.receipt:
+        return _receipt(call.params, handled)
+    first = await call.service.views.request(request)
+    return Receipt(first.position if first else 0, f"request.{first.outcome}" if first else "", changed=False)
 
 
 async def health(call: Call[AnyParams]) -> entries.Health:

@@ -62,7 +62,7 @@ def decode_params(
         return decode_params(method, kind, None)
     if forgiving is not None and isinstance(sent, dict) and forgiving(sent):
         sent = _known(_shape(kind), sent)
-        with suppress(msgspec.ValidationError):
+        with suppress(*UNREADABLE):
             return msgspec.convert(sent, kind)
     # Raised outside the handlers, so that no chained exception carries a value along.
     raise BadParams(method, explain(kind, sent))
@@ -131,7 +131,8 @@ def _array(kind: shape.VarTupleType | shape.ListType, sent: object, at: str) -> 
 
 
 def _union(kind: shape.UnionType, sent: object, at: str) -> Iterator[str]:
-    tried = [list(_problems_of(each, sent, at)) for each in kind.types if not isinstance(each, shape.NoneType)]
+    kinds = (each for each in kind.types if not isinstance(each, shape.NoneType))
+    tried = [list(islice(_problems_of(each, sent, at), _LISTED)) for each in kinds]
     if all(tried) and not (sent is None and kind.includes_none):
         yield from tried[0]
 

@@ -4,7 +4,7 @@ Names that repeat (streams, kinds, actors) are numbers here, in the order in whi
 it is, and its stream counts as damaged from there on.
 """
 
-from pairing.events import Actor, Unknown
+from pairing.events import Unknown
 
 from .reading import Read
 
@@ -32,11 +32,6 @@ INSERT_DAMAGE = "INSERT INTO damages VALUES (?, ?, ?)"
 # :keys is a JSON list.
 LOAD_WORDS = "SELECT word, id FROM words WHERE word IN (SELECT value FROM json_each(:keys))"
 LAST_WORD = "SELECT ifnull(max(id), 0) FROM words"
-
-
-def actor_word(actor: Actor) -> str:
-    """Return an actor as one word, such as `local:1000`, `timer`, or `device:<id>`, which is also its stream's name."""
-    return actor.kind if actor.id is None else f"{actor.kind}:{actor.id}"
 
 
 def row(read: Read, stream: int, kind: int, actor: int | None) -> tuple[object, ...]:

@@ -9,6 +9,7 @@ from typing import TypeVar
 from msgspec import Struct
 
 from pairing.events import (
+    Actor,
     AnyEvent,
     DeviceDescribed,
     DeviceRenamed,
@@ -28,12 +29,13 @@ T = TypeVar("T")
 _SPEAKS_OF_DEVICE = frozenset((RequestOpened, RequestRefreshed, DeviceDescribed, DeviceRenamed))
 
 
-class Read(Struct, frozen=True):
-    """A row and what it says. `damage` tells why any of the three is missing although the row has it."""
+class Read(Struct, frozen=True, gc=False):
+    """A row and what it says; `actor` in one word. `damage` tells why any of it is missing although the row has it."""
 
     record: Record
     event: AnyEvent | Unknown | None
     meta: Meta | None
+    actor: str | None
     personal: Personal | None = None
     damage: str | None = None
 
@@ -41,22 +43,29 @@ class Read(Struct, frozen=True):
 def read_all(records: Sequence[Record]) -> list[Read]:
     """Read rows; those of one command have the same meta, which is read once."""
     reads: list[Read] = []
-    raw, meta = b"", None
+    raw, meta, actor = b"", None, ""
     for record in records:
-        if meta is None or record.meta != raw:
-            raw, meta = record.meta, None
         try:
-            meta = meta or decode_meta(record)
+            if meta is None or record.meta != raw:
+                raw, meta = record.meta, decode_meta(record)
+                actor = actor_word(meta.actor)
             event = decode(record)
             about = record.personal is not None and type(event) in _SPEAKS_OF_DEVICE
-            reads.append(Read(record, event, meta, decode_personal(record) if about else None))
+            reads.append(Read(record, event, meta, actor, decode_personal(record) if about else None))
         except EventUnreadable as error:
             reads.append(_salvage(record, error))
     return reads
 
 
+def actor_word(actor: Actor) -> str:
+    """Return an actor as one word, such as `local:1000`, `timer`, or `device:<id>`, which is also its stream's name."""
+    return actor.kind if actor.id is None else f"{actor.kind}:{actor.id}"
+
+
 def _salvage(record: Record, error: EventUnreadable) -> Read:
-    return Read(record, _try(decode, record), _try(decode_meta, record), _try(decode_personal, record), error.why)
+    meta = _try(decode_meta, record)
+    actor = actor_word(meta.actor) if meta else None
+    return Read(record, _try(decode, record), meta, actor, _try(decode_personal, record), error.why)
 
 
 def _try(part: Callable[[Record], T], record: Record) -> T | None:

@@ -4,16 +4,18 @@ Which rows were true at a position is found without reading the others: a closed
 fork, and all spans around a position are filed under at most 48 numbers (Kriegel, Pötke, Seidl: relational interval tree).
 """
 
-from typing import Generic, TypeVar, cast
+from typing import Any, Generic, TypeAlias, TypeVar, cast
 
 import msgspec
 from msgspec import Struct
 from msgspec.structs import astuple, replace
 
 R = TypeVar("R", bound=Struct)
+Key: TypeAlias = tuple[Any, ...]
 
 OPEN = 0
 _LEVELS = 48
+_encode = msgspec.json.Encoder().encode
 
 
 def fork(start: int, end: int) -> int:
@@ -52,7 +54,7 @@ def at(position: int, **more: object) -> dict[str, object]:
 
 def as_json(value: object) -> str:
     """Return compact JSON text."""
-    return msgspec.json.encode(value).decode()
+    return _encode(value).decode()
 
 
 class Table(Struct, frozen=True):
@@ -82,7 +84,7 @@ class Table(Struct, frozen=True):
         return f"UPDATE {self.name} SET {sets} WHERE from_position = ?"  # noqa: S608
 
 
-class _Span(Struct, Generic[R]):
+class _Span(Struct, Generic[R], gc=False):
     start: int
     row: R
     stored: bool
@@ -90,51 +92,51 @@ class _Span(Struct, Generic[R]):
 
 
 class Sheet(Generic[R]):
-    """The rows of one table that a turn touches, as they stand; they reach the table together, when the turn is over."""
+    """The rows of one table that a turn touches, as they stand; they reach the table together, when the turn is over.
+
+    A key is a tuple of the table's key columns. A row that ended is remembered.
+    """
 
     def __init__(self, table: Table) -> None:
         self._table = table
-        self._latest: dict[tuple[object, ...], _Span[R]] = {}
-        self._fresh: list[tuple[tuple[object, ...], _Span[R]]] = []
+        self._latest: dict[Key, _Span[R]] = {}
+        self._fresh: list[tuple[Key, _Span[R]]] = []
         self._closed: list[_Span[R]] = []
-        self.loaded: set[object] = set()
 
-    def seed(self, stored: tuple[object, ...]) -> tuple[object, ...] | None:
+    def seed(self, stored: tuple[Any, ...]) -> Key | None:
         """Take a stored row as (from, to, key…, row…) unless a later one is known, and return its key if it was taken."""
         split = 2 + len(self._table.keys)
         key = stored[2:split]
         if key in self._latest:
             return None
-        row = cast(R, self._table.row(*stored[split:]))
-        self._latest[key] = _Span(cast(int, stored[0]), row, True, cast("int | None", stored[1]))
+        self._latest[key] = _Span(stored[0], cast(R, self._table.row(*stored[split:])), True, stored[1])
         return key
 
-    def row(self, *key: object) -> R | None:
+    def row(self, key: Key) -> R | None:
         """Return the row that is true now."""
         span = self._latest.get(key)
         return span.row if span is not None and span.end is None else None
 
-    def last(self, *key: object) -> R | None:
+    def last(self, key: Key) -> R | None:
         """Return the last row that was true, even if it is no more."""
         span = self._latest.get(key)
         return None if span is None else span.row
 
-    def put(self, row: R, position: int, *key: object) -> None:
+    def put(self, key: Key, row: R, position: int) -> None:
         """Let a row be true from a position on, in place of the one before."""
-        self.end(position, *key)
+        before = self._latest.get(key)
+        if before is not None:
+            self._close(before, position)
         span = self._latest[key] = _Span(position, row, False)
         self._fresh.append((key, span))
 
-    def end(self, position: int, *key: object, **last: object) -> None:
+    def end(self, key: Key, position: int, **last: object) -> None:
         """Let the row be true no more from a position on, and write what is known as it ends."""
         span = self._latest.get(key)
-        if span is None or span.end is not None:
-            return
-        span.end = position
-        if last:
-            span.row = replace(span.row, **last)
-        if span.stored:
-            self._closed.append(span)
+        if span is not None and span.end is None:
+            if last:
+                span.row = replace(span.row, **last)
+            self._close(span, position)
 
     def statements(self) -> list[tuple[str, list[tuple[object, ...]]]]:
         """Return what must be written, for `executemany`."""
@@ -148,3 +150,9 @@ class Sheet(Generic[R]):
             for key, span in self._fresh
         ]
         return [(self._table.close, closed), (self._table.insert, fresh)]
+
+    def _close(self, span: _Span[R], position: int) -> None:
+        if span.end is None:
+            span.end = position
+            if span.stored:
+                self._closed.append(span)

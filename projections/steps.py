@@ -67,66 +67,69 @@ class Step(Struct, frozen=True):
 
 def _opened(sheets: Sheets, stream: int, read: Read, event: RequestOpened) -> None:
     # One open request a device: what was open has given way, even where nobody said so.
-    before = sheets.open.get(stream)
+    position, before = read.record.position, sheets.open.get(stream)
     if before is not None:
-        sheets.requests.end(read.record.position, stream, before, **requests.superseded(event, read.meta))
-    sheets.requests.put(requests.opened(event, read.personal, read.record.position), read.record.position, stream, event.request)
+        sheets.requests.end((stream, before), position, **requests.superseded(event, read.meta))
+    sheets.requests.put((stream, event.request), requests.opened(event, read.personal, position), position)
     sheets.open[stream] = event.request
 
 
 def _refreshed(sheets: Sheets, stream: int, read: Read, event: RequestRefreshed) -> None:
-    row = sheets.requests.row(stream, event.request)
+    key = (stream, event.request)
+    row = sheets.requests.row(key)
     if row is not None:
-        sheets.requests.put(requests.refreshed(row, event, read.personal), read.record.position, stream, event.request)
+        sheets.requests.put(key, requests.refreshed(row, event, read.personal), read.record.position)
 
 
 def _ended(sheets: Sheets, stream: int, read: Read, event: requests.Ending) -> None:
-    sheets.requests.end(read.record.position, stream, event.request, **requests.ending(event, read.meta))
+    sheets.requests.end((stream, event.request), read.record.position, **requests.ending(event, read.meta))
     if sheets.open.get(stream) == event.request:
         del sheets.open[stream]
 
 
 def _paired(sheets: Sheets, stream: int, read: Read, event: DevicePaired) -> None:
     _drop_tokens(sheets, stream, read.record.position)
-    asked = sheets.requests.last(stream, event.request)
-    sheets.devices.put(devices.paired(event, asked), read.record.position, stream)
+    asked = sheets.requests.last((stream, event.request))
+    sheets.devices.put((stream,), devices.paired(event, asked), read.record.position)
 
 
 def _upgraded(sheets: Sheets, stream: int, read: Read, event: DeviceUpgraded) -> None:
-    grant = sheets.devices.row(stream)
+    grant = sheets.devices.row((stream,))
     if grant is not None:
-        asked = sheets.requests.last(stream, event.request)
-        sheets.devices.put(devices.upgraded(grant, event, asked), read.record.position, stream)
+        asked = sheets.requests.last((stream, event.request))
+        sheets.devices.put((stream,), devices.upgraded(grant, event, asked), read.record.position)
 
 
 def _described(sheets: Sheets, stream: int, read: Read, event: DeviceDescribed) -> None:
-    grant = sheets.devices.row(stream)
+    grant = sheets.devices.row((stream,))
     if grant is not None:
-        sheets.devices.put(devices.described(grant, event, read.personal), read.record.position, stream)
+        sheets.devices.put((stream,), devices.described(grant, event, read.personal), read.record.position)
 
 
 def _renamed(sheets: Sheets, stream: int, read: Read, event: DeviceRenamed) -> None:
-    sheets.labels.put(devices.renamed(event, read.personal), read.record.position, stream)
+    sheets.labels.put((stream,), devices.renamed(event, read.personal), read.record.position)
 
 
 def _removed(sheets: Sheets, stream: int, read: Read, event: DeviceRemoved) -> None:
-    sheets.devices.end(read.record.position, stream)
+    sheets.devices.end((stream,), read.record.position)
     _drop_tokens(sheets, stream, read.record.position)
 
 
 def _token(sheets: Sheets, stream: int, read: Read, event: tokens.TokenEvent) -> None:
-    if sheets.devices.row(stream) is None:
+    if sheets.devices.row((stream,)) is None:
         return
-    before = sheets.tokens.row(stream, event.role)
+    key = (stream, event.role)
+    before = sheets.tokens.row(key)
     after = tokens.apply(before, event)
     if after is not None and after is not before:
-        sheets.tokens.put(after, read.record.position, stream, event.role)
-        sheets.roles.setdefault(stream, {})[event.role] = None
+        sheets.tokens.put(key, after, read.record.position)
+        if before is None:
+            sheets.roles.setdefault(stream, {})[event.role] = None
 
 
 def _drop_tokens(sheets: Sheets, stream: int, position: int) -> None:
     for role in sheets.roles.pop(stream, ()):
-        sheets.tokens.end(position, stream, role)
+        sheets.tokens.end((stream, role), position)
 
 
 _ENDED = Step(_ended, ("requests",))

@@ -29,13 +29,13 @@ _DEVICE = device_stream("")
 
 
 class Turn:
-    """The rows that some events touch, as they stand after them."""
+    """The rows that some events touch, as they stand after them. For each batch: `words`, `learn`, `asks`, `seed`, `fold`."""
 
     def __init__(self, last_word: int) -> None:
         self.sheets = Sheets()
         self.damaged: list[Read] = []
         self.count = 0
-        self._asked: set[tuple[str, object]] = set()
+        self._asked: dict[str, set[object]] = {load: set() for load in LOADS}
         self._words: dict[str, int] = {}
         self._last_word = last_word
         self._new_words: list[Row] = []
@@ -47,8 +47,8 @@ class Turn:
         names: dict[str, None] = {}
         for read in reads:
             names[read.record.stream] = names[read.record.kind] = None
-            if read.meta is not None:
-                names[audit.actor_word(read.meta.actor)] = None
+            if read.actor is not None:
+                names[read.actor] = None
         return [name for name in names if name not in self._words]
 
     def learn(self, stored: Iterable[tuple[str, int]], names: Iterable[str]) -> None:
@@ -70,8 +70,9 @@ class Turn:
             stream = self._words[read.record.stream]
             for load in step.loads:
                 key = (stream, read.event.request) if load == "requests" else stream  # type: ignore[union-attr]
-                if (load, key) not in self._asked:
-                    self._asked.add((load, key))
+                asked = self._asked[load]
+                if key not in asked:
+                    asked.add(key)
                     keys.setdefault(load, []).append(key)
         return keys
 
@@ -82,11 +83,12 @@ class Turn:
 
     def fold(self, reads: Sequence[Read]) -> None:
         """Let the views follow these events."""
+        words = self._words
         for read in reads:
-            record, meta = read.record, read.meta
-            stream = self._words[record.stream]
-            actor = None if meta is None else self._words[audit.actor_word(meta.actor)]
-            self._events.append(audit.row(read, stream, self._words[record.kind], actor))
+            record = read.record
+            stream = words[record.stream]
+            actor = None if read.actor is None else words[read.actor]
+            self._events.append(audit.row(read, stream, words[record.kind], actor))
             if read.damage is not None:
                 self._damages.append((record.position, stream, read.damage))
                 self.damaged.append(read)

@@ -130,7 +130,7 @@ def server(command: list[str], cwd: Path | None = None) -> Iterator[tuple[psutil
         yield psutil.Process(process.pid), int(process.stdout.readline())
     finally:
         process.kill()
-        process.wait()
+        process.communicate()
 
 
 @contextmanager

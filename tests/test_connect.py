@@ -147,6 +147,15 @@ def test_newer_clients_may_send_keys_that_we_do_not_know() -> None:
     assert "unexpected property 'new'" in refusal(maxProtocol="4", **extra)
 
 
+def test_what_is_nested_as_deep_as_can_be_read_is_let_through_or_refused() -> None:
+    """N13: no depth of what a newer client adds raises anything but BadParams."""
+    for depth in range(1, 1200, 7):
+        deep = "[" * depth + "]" * depth
+        raw = f'{{"minProtocol":4,"maxProtocol":4,"client":{json.dumps(CLIENT)},"new":1,"computerUse":{deep}}}'
+        with suppress(BadParams):
+            assert isinstance(decode_connect(Raw(raw.encode())).computer_use, list)
+
+
 def test_secrets_are_never_shown() -> None:
     """L7: whatever prints a connect or a hello, for a log or for a terminal, shows which secrets there were and none of them."""
     secret = "s3cret-value"

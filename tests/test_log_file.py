@@ -379,7 +379,7 @@ async def test_what_is_used_of_aiosqlite_is_there() -> None:
     with pytest.raises(sqlite3.OperationalError):
         await connection.run(lambda database: database.execute("no sql"))
     await connection.close()
-    with pytest.raises(ValueError, match="no active connection"):
+    with pytest.raises(sqlite3.ProgrammingError, match="closed"):
         await connection.run(lambda _: None)
 
 

@@ -47,6 +47,7 @@ async def serve(
     counted_as: Callable[[str, Headers | None], str | None] = by_tcp_peer,
     farewell: tuple[int, str] = SERVICE_RESTART,
     backlog: int = 1024,
+    opening: Callable[[Sequence[Address]], Awaitable[None]] | None = None,
     task_status: TaskStatus[Sequence[Address]] = anyio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve WebSockets and plain HTTP on one port until cancelled; `started` gets the addresses bound.
@@ -54,7 +55,8 @@ async def serve(
     `handler` runs in a task of its own for every open WebSocket; when it returns the link is closed with 1000, when
     it raises with 1011. `http` answers requests that ask for no WebSocket. `counted_as`: see `Site`. When cancelled:
     nothing more is accepted, every link gets `farewell`, handlers see Closed, and after `close_timeout` what is left
-    is cancelled and dropped. Raises OSError when the address cannot be bound.
+    is cancelled and dropped. `opening` is awaited once the addresses are bound and before anybody is let in. Raises OSError
+    when an address cannot be bound.
     """
     sockets = await _bind(host, port, backlog)
     site = Site(limits or TransportLimits(), http, counted_as)
@@ -62,8 +64,11 @@ async def serve(
         async with anyio.create_task_group() as outer:
             crowd = _Crowd(site, handler, ssl)
             await outer.start(crowd.run)
+            addresses = [sock.getsockname()[:2] for sock in sockets]
+            if opening is not None:
+                await opening(addresses)
             doors = [_Door(sock, crowd.welcome) for sock in sockets]
-            task_status.started([sock.getsockname()[:2] for sock in sockets])
+            task_status.started(addresses)
             try:
                 await anyio.sleep_forever()
             finally:

@@ -232,12 +232,15 @@ def present(contact: Contact, state: Device, keyring: Keyring, limiter: RateLimi
     return Presented(shared=shared, candidate=field, issue=issue, locked=locked)
 
 
-def note_failure(limiter: RateLimiter, contact: Contact, reason: Reason, now: int) -> None:
-    """Count a wrong secret against whoever presented it; missing ones and good ones do not count (protocol §4.6, N9, N11)."""
+def note_failure(limiter: RateLimiter, contact: Contact, presented: Presented, now: int) -> None:
+    """Count the wrong secrets of a login that failed as a whole, each against its own class (protocol §4.6).
+
+    What was presented counts, not what the refusal blames: a decoy in another field changes nothing (N9). A device token travels
+    in the shared secret's field as well, so only a failed login may be counted, or healthy devices would lock their address.
+    """
     if contact.shared in WRONG_SECRET:
         limiter.failed(SHARED_SECRET, contact.facts.source, now)
-    wrong_token = reason is Reason.DEVICE_TOKEN_MISMATCH or reason in WRONG_SECRET
-    if contact.device is not None and contact.candidate is not None and wrong_token:
+    if presented.candidate is not None and presented.issue is None and not presented.locked:
         limiter.failed(DEVICE_TOKEN, contact.facts.source, now, contact.device)
 
 

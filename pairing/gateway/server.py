@@ -5,7 +5,7 @@ It owns the order in which things happen on a connection and the tasks behind al
 
 import ssl as tls
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -28,7 +28,8 @@ from pairing.shapes import BadParams
 from pairing.verdict import PAIRING_REASONS, Method, Presented, Verdict
 
 from . import frames, login
-from .address import Networks, locate
+from .address import Networks, locate, neighbourhood
+from .clients import is_probe
 from .connect import (
     Features,
     HelloAuth,
@@ -42,8 +43,8 @@ from .connect import (
 from .frames import FrameId, Malformed, Request, StateVersion
 from .herald import Herald
 from .http import Headers, HttpRequest, HttpResponse, Readiness, answer
-from .limits import SHARED_SECRET, RateLimiter
-from .listener import serve
+from .limits import DEVICE_TOKEN, SHARED_SECRET, RateLimiter
+from .listener import Address, serve
 from .login import Contact, Facts
 from .session import Registry, Session, refusal
 from .site import TransportLimits
@@ -99,8 +100,17 @@ class Gateway:
         self._links = 0
         self._failing: tuple[str, ...] = ("starting",)
 
-    async def run(self, *, ssl: tls.SSLContext | None = None, task_status: TaskStatus[Sequence[tuple[str, int]]]) -> None:
-        """Serve until cancelled, then say goodbye to everyone. Raises OSError where the address cannot be bound."""
+    async def run(
+        self,
+        *,
+        ssl: tls.SSLContext | None = None,
+        opening: Callable[[Sequence[Address]], Awaitable[None]] | None = None,
+        task_status: TaskStatus[Sequence[Address]],
+    ) -> None:
+        """Serve until cancelled, then say goodbye to everyone. Raises OSError where the address cannot be bound.
+
+        `opening` is awaited between binding and letting anybody in.
+        """
         limits = TransportLimits(
             deadline=self.rules.handshake_timeout_ms / 1000, sockets_per_address=self.rules.max_preauth_per_address
         )
@@ -118,6 +128,7 @@ class Gateway:
                     ssl=ssl,
                     limits=limits,
                     counted_as=self._counted_as,
+                    opening=opening,
                     task_status=task_status,
                 )
             finally:
@@ -139,8 +150,9 @@ class Gateway:
     def _counted_as(self, host: str, headers: Headers | None) -> str | None:
         if headers is None:
             # Behind a proxy the client is known only once the head is read.
-            return None if locate(host, Headers(), self._proxies, False).trusted_proxy else host
-        return locate(host, headers, self._proxies, self.rules.allow_real_ip_fallback).client_ip or host
+            return None if locate(host, Headers(), self._proxies, False).trusted_proxy else neighbourhood(host)
+        origin = locate(host, headers, self._proxies, self.rules.allow_real_ip_fallback)
+        return neighbourhood(origin.client_ip or host)
 
     # --- one connection ---
 
@@ -195,18 +207,23 @@ class Gateway:
                 log.info("refused", reason=refused.reason.value, address=facts.origin.client_ip)
                 if refused.reason in login.WRONG_SECRET:
                     self.house.limiter.failed(SHARED_SECRET, facts.source, now)
-                self._refuse(link, request.id, refused, protocol, facts, now)
+                self._refuse(link, request.id, refused, protocol, facts, None, now)
                 return None
         try:
             admitted = await self._admit(contact)
         except Refused as refused:
             log.info("refused", reason=refused.reason.value, device=contact.device, address=facts.origin.client_ip)
-            self._refuse(link, request.id, refused, protocol, facts, now)
+            self._refuse(link, request.id, refused, protocol, facts, contact.device, now)
             return None
         return self._welcome(link, request.id, contact, admitted)
 
-    def _refuse(self, link: Link, id: FrameId, refused: Refused, protocol: int, facts: Facts, now: int) -> None:
-        wait = self.house.limiter.retry_after(SHARED_SECRET, facts.source, now) if refused.reason is Reason.RATE_LIMITED else None
+    def _refuse(
+        self, link: Link, id: FrameId, refused: Refused, protocol: int, facts: Facts, device: str | None, now: int
+    ) -> None:
+        limiter, wait = self.house.limiter, None
+        if refused.reason is Reason.RATE_LIMITED:
+            shared = limiter.retry_after(SHARED_SECRET, facts.source, now)
+            wait = max(shared, limiter.retry_after(DEVICE_TOKEN, facts.source, now, device))
         text = refused.message
         if request := refused.details.get("requestId"):
             text = f"{text} (requestId: {request})"
@@ -227,7 +244,7 @@ class Gateway:
             presented = login.present(contact, state, self.service.keyring, self.house.limiter, now)
             verdict = login.judge(contact, state, presented, self.service.under)
             if verdict.method is None:
-                raise self._turned_down(contact, state, verdict, now)
+                raise self._turned_down(contact, state, presented, verdict, now)
             login.note_success(self.house.limiter, contact, verdict.method)
             if login.exempt(self.rules, contact, verdict.method, state):
                 return Admitted(verdict.method, None, position)
@@ -236,9 +253,11 @@ class Gateway:
                 return Admitted(verdict.method, state, max(position, desk.position))
         raise Refused(Reason.BUSY)
 
-    def _turned_down(self, contact: Contact, state: Device, verdict: Verdict, now: int) -> Refused:
+    def _turned_down(
+        self, contact: Contact, state: Device, presented: Presented, verdict: Verdict, now: int
+    ) -> Refused:
         reason = verdict.reason or Reason.AUTH_REQUIRED
-        login.note_failure(self.house.limiter, contact, reason, now)
+        login.note_failure(self.house.limiter, contact, presented, now)
         known = state.grant is not None or state.pending is not None
         reference = self._remember(contact, verdict, reason, now) if known else None
         return login.unauthorized(self.rules, contact.params, reason, reference)
@@ -263,6 +282,9 @@ class Gateway:
         service, desk = self.service, self.service.desk
         command = login.knock(self.rules, contact, method, service.keyring, service.under, now, full=False)
         foreseen = decide(state, command)
+        if state.grant is None and is_probe(contact.params.client.id, contact.params.client.mode):
+            # Looking is not asking: a probe of a device that is not paired leaves nothing behind (A20).
+            raise login.pairing_required(contact, state, Reason.NOT_PAIRED)
         if foreseen:
             if _stays_open(foreseen) and state.pending is None:
                 state = await self._open(contact, command)
@@ -280,7 +302,8 @@ class Gateway:
         address, caps = contact.facts.origin.reported_ip, self.rules.pairing
         async with self._opening:
             crowd = await self.service.views.crowd(address)
-            here = address is not None and crowd.here >= caps.max_pending_per_address
+            # Those whose address a header hides count as one source, or hiding it would be the way round the cap.
+            here = not contact.facts.origin.local and crowd.here >= caps.max_pending_per_address
             full = here or crowd.total >= caps.max_pending
             return (await self.service.desk.handle(msgspec.structs.replace(command, full=full))).state
 

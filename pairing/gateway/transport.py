@@ -307,6 +307,7 @@ class Link(asyncio.BufferedProtocol):
         if response.status_code == 101:
             self._phase = _OPEN
         frames.send_response(response)
+        request.headers.clear()  # we have our own; the parser would keep these as long as the connection lives
         self._flush()
         self._wake()
 

@@ -43,6 +43,8 @@ class Connection(aiosqlite.Connection):
 
     async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Run `work` on the connection in its thread. It runs to its end even when the caller is cancelled."""
+        if self._connection is None or not self._running:
+            raise sqlite3.ProgrammingError("it is closed")
         return cast(T, await self._execute(work, self._conn))  # type: ignore[no-untyped-call]
 
     def stop(self) -> "asyncio.Future[None] | None":

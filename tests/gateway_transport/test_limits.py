@@ -261,6 +261,24 @@ async def test_reading_pauses_while_the_write_buffer_is_above_its_mark(listening
                 assert await anyio.to_thread.run_sync(sock.recv, 65536)
 
 
+async def test_nothing_is_read_from_a_peer_that_has_much_to_take(listening, settled):
+    """The pause does not wait for a full queue: with 64 KiB unsent nothing is read, though nothing waits for the handler."""
+    links = []
+
+    async def handler(link):
+        link.admit(MIB)
+        link.send("r" * 16 * MIB)
+        links.append(link)
+        await link.recv()
+
+    async with listening(handler) as gateway:
+        with small_socket(gateway) as sock:
+            await Plain(sock).upgrade()
+            await settled(lambda: links)
+            assert links[0]._queue == []
+            assert not links[0]._transport.is_reading()
+
+
 @pytest.mark.parametrize("path", ["/stranger", "/member", "/listener"])
 async def test_a_peer_that_never_reads_adds_at_most_2_mb_and_is_gone(specimen, stats, path):
     """Asking without end, or listening without reading: 2 MB at most, and dropped within the bounds."""
