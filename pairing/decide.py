@@ -80,7 +80,11 @@ def _knock(state: Device, c: Knock) -> Events:
     after = fold(state, asked)
     pending = after.pending
     if pending is not None and quiet and pending.silent and c.silence and _approvable(state.grant, pending, c, c.silence):
-        return (*asked, *_grant(after, pending, c, c.silence.means))
+        granted = _grant(after, pending, c, c.silence.means)
+        inside = fold(after, granted)
+        # Merged with an earlier ask, an approval can leave this one outside all the same: then it is a person's to decide.
+        if not shortfalls(inside.grant, c.wanted):
+            return (*asked, *granted, *_settle(inside, c))
     if c.full and pending is not None and state.pending is None:
         raise Refused(Reason.TOO_MANY_PENDING)
     return asked

@@ -12,62 +12,79 @@ from pairing.log.chain import GENESIS
 from pairing.log.port import EventLog, Mark
 
 from . import audit
+from .folding import LOADS, Fold
 from .reading import Read, read_all
 from .spans import as_json
 from .store import Store
-from .turn import LOADS, Turn
 
 Progress: TypeAlias = Callable[[int, int], None]
 """Called with the position that was reached and the position to reach."""
 
-CHUNK = 4_096
-TURN = 32_768
+BATCH = 4_096
+# Batches in one transaction: other writers and a cancellation wait for as long.
+TURN = 8
+# Rows that are remembered from turn to turn.
+MOST = 200_000
 
 log = structlog.get_logger("pairing.views")
 
 
-async def follow(source: EventLog, store: Store, progress: Progress | None = None) -> Mark:
-    """Let the views follow the log to its head, and return the mark that they have reached."""
-    while True:
-        mark, head = await store.mark(), await source.head()
-        if mark == head:
-            return mark
-        reached = await take_turn(source, store)
-        if progress is not None:
-            progress(reached.position, max(head.position, reached.position))
-        if reached == mark:
-            return mark
+class Follower:
+    """One way along a log, remembering rows from turn to turn while nobody else writes."""
 
+    def __init__(self, source: EventLog, store: Store) -> None:
+        self._log = source
+        self._store = store
+        self._at: Mark | None = None
+        self._fold = Fold(0)
 
-async def take_turn(source: EventLog, store: Store) -> Mark:
-    """Apply the next events in one transaction, and return the mark after it. Another process may have been faster."""
-    async with store.writing():
-        mark = await store.mark()
-        if not await _holds(source, mark):
+    async def follow(self, progress: Progress | None = None) -> Mark:
+        """Let the views follow the log to its head, and return the mark that they have reached."""
+        while True:
+            mark, head = await self._store.mark(), await self._log.head()
+            if mark == head:
+                return mark
+            reached = await self._turn()
+            if progress is not None:
+                progress(reached.position, max(head.position, reached.position))
+            if reached == mark:
+                return mark
+
+    async def _turn(self) -> Mark:
+        """Apply the next events in one transaction, and return the mark after it. Another process may have been faster."""
+        async with self._store.writing():
+            mark = await self._begin()
+            for _ in range(TURN):
+                records = await self._log.scan(after=mark.position, limit=BATCH)
+                if not records:
+                    break
+                await self._apply(read_all(records))
+                mark = Mark(records[-1].position, records[-1].hash)
+            await self._store.set_mark(mark)
+        self._at = mark
+        return mark
+
+    async def _begin(self) -> Mark:
+        mark = await self._store.mark()
+        if mark != GENESIS and await self._log.mark(mark.position) != mark:
             log.warning("the log has another history and the views are rebuilt", position=mark.position)
-            await store.reset()
+            await self._store.reset()
             mark = GENESIS
-        turn = Turn((await store.rows(audit.LAST_WORD))[0][0])
-        while turn.count < TURN:
-            records = await source.scan(after=mark.position, limit=CHUNK)
-            if not records:
-                break
-            await _fold(turn, read_all(records), store)
-            mark = Mark(records[-1].position, records[-1].hash)
-        await store.write(turn.statements(), mark)
-    for read in turn.damaged:
-        log.warning("a row of the log cannot be read", position=read.record.position, stream=read.record.stream, why=read.damage)
-    return mark
+        if mark != self._at or len(self._fold) > MOST:
+            self._fold = Fold((await self._store.rows(audit.LAST_WORD))[0][0])
+        return mark
 
-
-async def _holds(source: EventLog, mark: Mark) -> bool:
-    return mark == GENESIS or await source.mark(mark.position) == mark
-
-
-async def _fold(turn: Turn, reads: list[Read], store: Store) -> None:
-    words = turn.words(reads)
-    if words:
-        turn.learn(await store.rows(audit.LOAD_WORDS, {"keys": as_json(words)}), words)
-    for load, keys in turn.asks(reads).items():
-        turn.seed(load, await store.rows(LOADS[load], {"keys": as_json(keys)}))
-    turn.fold(reads)
+    async def _apply(self, reads: list[Read]) -> None:
+        fold = self._fold
+        words = fold.words(reads)
+        if words:
+            fold.learn(await self._store.rows(audit.LOAD_WORDS, {"keys": as_json(words)}), words)
+        for load, keys in fold.asks(reads).items():
+            fold.seed(load, await self._store.rows(LOADS[load], {"keys": as_json(keys)}))
+        fold.fold(reads)
+        await self._store.write(fold.statements())
+        for read in reads:
+            if read.damage is not None:
+                log.warning(
+                    "a row of the log cannot be read", position=read.record.position, stream=read.record.stream, why=read.damage
+                )

@@ -92,7 +92,7 @@ class _Span(Struct, Generic[R], gc=False):
 
 
 class Sheet(Generic[R]):
-    """The rows of one table that a turn touches, as they stand; they reach the table together, when the turn is over.
+    """The rows of one table that some events touch, as they stand; `statements` takes to the table what is new.
 
     A key is a tuple of the table's key columns. A row that ended is remembered.
     """
@@ -138,8 +138,11 @@ class Sheet(Generic[R]):
                 span.row = replace(span.row, **last)
             self._close(span, position)
 
+    def __len__(self) -> int:
+        return len(self._latest)
+
     def statements(self) -> list[tuple[str, list[tuple[object, ...]]]]:
-        """Return what must be written, for `executemany`."""
+        """Return what must be written, for `executemany`; from now on it counts as stored."""
         closing = self._table.closing
         closed = [
             (end := cast(int, span.end), fork(span.start, end), *(astuple(span.row)[-closing:] if closing else ()), span.start)
@@ -149,6 +152,9 @@ class Sheet(Generic[R]):
             (span.start, span.end, OPEN if span.end is None else fork(span.start, span.end), *key, *astuple(span.row))
             for key, span in self._fresh
         ]
+        for _, span in self._fresh:
+            span.stored = True
+        self._closed, self._fresh = [], []
         return [(self._table.close, closed), (self._table.insert, fresh)]
 
     def _close(self, span: _Span[R], position: int) -> None:

@@ -65,10 +65,13 @@ class Store:
         """Hold the write lock of the file; commit at the end, or write nothing. Never cancelled half-way."""
         return expendable.writing(self._db)
 
-    async def write(self, statements: Iterable[tuple[str, list[tuple[object, ...]]]], mark: Mark) -> None:
-        """Write rows, and the mark that they lead to. Call it while `writing`."""
+    async def write(self, statements: Iterable[tuple[str, list[tuple[object, ...]]]]) -> None:
+        """Write rows. Call it while `writing`."""
         for sql, rows in statements:
             await self._db.executemany(sql, rows)
+
+    async def set_mark(self, mark: Mark) -> None:
+        """Write the mark that the rows have led to. Call it while `writing`, after them."""
         await self._db.execute("UPDATE mark SET position = ?, hash = ?", (mark.position, mark.hash))
 
     async def reset(self) -> None:

@@ -20,7 +20,7 @@ from . import answers
 from .activity import Activity
 from .devices import fold
 from .expendable import busy, damaged
-from .follow import Progress, follow
+from .follow import Follower, Progress
 from .spans import at as place
 from .store import Store
 
@@ -96,7 +96,7 @@ class Views:
             try:
                 if self._store.replaced():
                     await self._use(await _open(self._store.path))
-                self._mark = await follow(self._log, self._store, progress)
+                self._mark = await Follower(self._log, self._store).follow(progress)
                 self._waits = 0
             except sqlite3.Error as error:
                 await self._mend(error)

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Measure the log beside bare sqlite3 in one run: appends, groups, durability, replay, verification, several processes.
 
-    scripts/bench_log.py [--json] [--quick] [--dir FOLDER]
+scripts/bench_log.py [--json] [--quick] [--dir FOLDER]
 """
 
 import argparse
@@ -144,9 +144,9 @@ async def replay(path: Path, batch: int = 2_000) -> dict[str, float]:
     """Read everything back: rows alone, rows with events, rows with their hashes checked. Events per second."""
     log = await SqliteLog.open(path, readonly=True)
 
-    async def through(work: Callable[[Any], object]) -> float:
+    async def through(work: Callable[[Any], object], read: Callable[..., Any] = log.scan) -> float:
         position, began = 0, time.perf_counter()
-        while records := await log.scan(after=position, limit=batch):
+        while records := await read(after=position, limit=batch):
             work(records)
             position = records[-1].position
         return position / (time.perf_counter() - began)
@@ -161,6 +161,8 @@ async def replay(path: Path, batch: int = 2_000) -> dict[str, float]:
         assert next(verifier.faults(records), None) is None
 
     rates = {"scan": await through(lambda records: None), "scan_decode": await through(decoded)}
+    rates["lines"] = await through(lambda lines: None, log.replay)
+    rates["lines_decode"] = await through(decoded, log.replay)
     rates["scan_verify"] = await through(checked)
     await log.close()
     return rates

@@ -28,7 +28,7 @@ def test_help_loads_nothing_heavy() -> None:
         "print(*{m.partition('.')[0] for m in sys.modules}, file=sys.stderr)"
     )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert "Usage: pairing" in ran.stdout
+    assert "Usage:" in ran.stdout
     heavy = {
         "anyio",
         "asyncio",
@@ -115,7 +115,6 @@ def test_an_unforeseen_error_shows_nothing_of_its_text(monkeypatch: pytest.Monke
     def burst(*args: object, **kwargs: object) -> None:
         raise LookupError("hunter2")
 
-    monkeypatch.setattr("cli.target.find", burst)
     monkeypatch.setattr("cli.door.find", burst)
     result = run("devices", "list")
     assert result.exit_code == Exit.BROKEN

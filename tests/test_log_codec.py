@@ -54,7 +54,9 @@ META = Meta(
     policy="p1",
     gateway="0.1.0",
 )
-PERSON = Personal(salt="00112233445566778899aabbccddeeff", name="Ada's phone ☎", label="front desk", address="192.0.2.7", agent="cli/1")
+PERSON = Personal(
+    salt="00112233445566778899aabbccddeeff", name="Ada's phone ☎", label="front desk", address="192.0.2.7", agent="cli/1"
+)
 CLIENT: dict[str, Any] = {"client_id": "cli", "client_mode": "ui"}
 SAID: dict[str, Any] = {"platform": "darwin", "family": "desktop", **CLIENT}
 GRANT: dict[str, Any] = {"role": "operator", "roles": ("operator", "node"), "scopes": ("operator.read", "operator.write")}
@@ -195,7 +197,7 @@ def test_an_unknown_kind_is_kept_raw() -> None:
     ],
 )
 def test_what_cannot_be_read_is_never_taken_for_unknown_or_empty(kind: str, body: Any) -> None:
-    """A known kind that does not decode, and a kind column that lies about the body, are errors that name the position (D1, D3)."""
+    """A known kind that does not decode, and a kind column that lies, are errors that name the position (D1, D3)."""
     with pytest.raises(EventUnreadable, match=r"position 1 .*pairing log verify") as caught:
         decode(replace(_record(kind, b"{}"), body=body))
     assert caught.value.position == 1

@@ -1,3 +1,4 @@
+# ruff: noqa: ASYNC240
 """The log's file: made whole, recognised or refused, private, append-only, readable by people, and honest when storing fails."""
 
 import asyncio
@@ -5,6 +6,7 @@ import os
 import resource
 import sqlite3
 import stat
+import time
 from collections.abc import AsyncIterator
 from contextlib import closing
 from pathlib import Path
@@ -13,7 +15,7 @@ from uuid import UUID
 import aiosqlite
 import pytest
 
-from pairing.log import group, sqlite
+from pairing.log import group, rows
 from pairing.log.chain import GENESIS, verify
 from pairing.log.errors import HistoryChanged, LogTooNew, LogUnavailable, NotALog
 from pairing.log.file import Connection, connect, prepared
@@ -183,7 +185,7 @@ async def test_many_open_a_new_log_at_once(path: Path) -> None:
     ],
 )
 async def test_the_file_itself_refuses_to_rewrite_history(log: SqliteLog, path: Path, sql: str) -> None:
-    """UPDATE, DELETE, REPLACE and rows out of order are refused by the file, whatever program opens it; emptying `personal` is not."""
+    """UPDATE, DELETE, REPLACE and rows out of order are refused by the file itself; only `personal` may be emptied."""
     await fill(log, 2)
     await log.append(one("p", 0, PERSON), command=command(9), now=9)
     before = await log.scan()
@@ -240,7 +242,7 @@ async def test_readers_never_wait_for_a_writer(log: SqliteLog, path: Path) -> No
 
 
 async def test_another_writer_is_noticed(log: SqliteLog, path: Path) -> None:
-    """Nothing is judged on what was true before another process wrote: versions, head, commands and followers are current (D4, R8)."""
+    """Nothing is judged on what was true before another process wrote: versions, head and commands are current (D4, R8)."""
     await fill(log, 6)
     other = await SqliteLog.open(path)
     for turn in range(5):
@@ -276,7 +278,7 @@ async def test_a_rewritten_past_is_noticed_by_followers(log: SqliteLog, path: Pa
 
 
 async def test_a_log_taken_away_takes_nothing_more(log: SqliteLog, path: Path) -> None:
-    """Where the file has been moved or replaced under the service, appends fail: nothing is answered that nobody can find (D1, L1)."""
+    """Where the file has been moved or replaced under the service, appends fail: no answer without a row to find (D1, L1)."""
     await fill(log, 3)
     aside = path.rename(path.with_name("aside.db"))
     for replaced in (False, True):
@@ -302,7 +304,7 @@ async def _ask(log: SqliteLog, first: int, count: int = 5) -> list[object]:
 
 
 async def test_a_full_disk_fails_everybody_who_waits_and_nothing_is_half_done(log: SqliteLog, path: Path) -> None:
-    """When the disk is full each waiting caller is told, no row is kept, and with room again the same commands are stored (L1, D9)."""
+    """When the disk is full each waiting caller is told and no row is kept; with room again they are stored (L1, D9)."""
     await fill(log, 30)
     before = await log.scan()
     room = Path(f"{path}-wal").stat().st_size
@@ -321,7 +323,7 @@ async def test_a_full_disk_fails_everybody_who_waits_and_nothing_is_half_done(lo
 
 
 async def test_a_commit_that_fails_leaves_nothing(log: SqliteLog) -> None:
-    """Where the commit itself fails, the group is rolled back, all its callers are told, and the next try starts from the file (D9)."""
+    """Where the commit fails, the group is rolled back, all its callers are told, and the next starts from the file (D9)."""
     await fill(log, 6)
     before = await log.scan()
     assert log._group is not None
@@ -367,11 +369,16 @@ async def test_the_wal_is_copied_beside_the_writer_and_begins_again(
 
 
 async def test_what_is_used_of_aiosqlite_is_there() -> None:
-    """The one protected method that is relied on runs a function in the connection's thread, and runs it to its end (contract)."""
+    """The one protected method that is relied on runs a function in the connection's thread, and to its end."""
     assert issubclass(Connection, aiosqlite.Connection)
     connection = await connect(lambda: sqlite3.connect(":memory:", check_same_thread=False))
     done: list[int] = []
-    slow = asyncio.create_task(connection.run(lambda _: (asyncio.run(asyncio.sleep(0.05)), done.append(1))))
+
+    def slowly(_: sqlite3.Connection) -> None:
+        time.sleep(0.05)
+        done.append(1)
+
+    slow = asyncio.create_task(connection.run(slowly))
     await asyncio.sleep(0.01)
     slow.cancel()
     assert await connection.run(lambda database: database.execute("SELECT 7").fetchone()) == (7,)
@@ -387,8 +394,13 @@ async def test_a_glance_costs_no_row_when_nobody_has_written(log: SqliteLog, mon
     """`head` asks for the last row only after somebody has written."""
     await fill(log, 2)
     asked: list[int] = []
-    real = sqlite.rows.head
-    monkeypatch.setattr(sqlite.rows, "head", lambda database: (asked.append(1), real(database))[1])
+    real = rows.head
+
+    def counted(database: sqlite3.Connection) -> Mark:
+        asked.append(1)
+        return real(database)
+
+    monkeypatch.setattr(rows, "head", counted)
     heads = [await log.head() for _ in range(5)]
     assert len(asked) == 1
     await fill(log, 1, first=2)

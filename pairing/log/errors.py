@@ -13,7 +13,7 @@ class LogError(PairingError):
 
 
 class LogUnavailable(LogError):
-    """The file could not be read or written. An append that failed so is not known to be stored; ask again with its command id."""
+    """The file could not be read or written. An append that failed so may be stored or not; ask again with its command id."""
 
     def __init__(self, path: Path, why: str) -> None:
         self.path, self.why = path, why

@@ -9,6 +9,7 @@ from typing import Any
 
 from . import chain
 from .errors import StreamDamaged
+from .file import corrupt
 from .port import Line, Mark, Record
 
 _COLUMNS = """e.position, s.name, e.version, e.kind, e.recorded_at, e.meta, e.body, e.personal, e.personal_hash, e.hash"""
@@ -99,7 +100,12 @@ def head(connection: sqlite3.Connection) -> Mark:
 
 def examine(connection: sqlite3.Connection) -> tuple[str, ...]:
     """Return what SQLite finds wrong with its own pages and indexes, or nothing."""
-    told = [line.decode("utf-8", "replace") for (line,) in connection.execute("PRAGMA integrity_check").fetchall()]
+    try:
+        told = [line.decode("utf-8", "replace") for (line,) in connection.execute("PRAGMA integrity_check").fetchall()]
+    except sqlite3.DatabaseError as error:
+        if not corrupt(error):
+            raise
+        return (str(error),)
     return () if told == ["ok"] else tuple(told)
 
 

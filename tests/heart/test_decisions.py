@@ -373,6 +373,15 @@ def test_a_silent_request_that_waits_may_still_be_approved_silently_when_it_fits
     assert (story.scopes("node"), story.scopes()) == ((), (READ,))
 
 
+def test_a_silent_approval_that_would_not_let_the_device_in_is_none(story, make):
+    """PL-11, A13: two silent asks, each with the other's scopes, fit together and still let neither in; a person decides."""
+    quiet = make.silence()
+    story.given(make.knock(READ, role="node", silence=quiet))
+    story.when(make.knock("node.exec", silence=quiet)).then("request.superseded", "request.opened")
+    story.when(make.knock("node.exec", silence=quiet)).then()
+    assert story.state.grant is None
+
+
 def test_merged_requests_count_as_a_whole_against_the_ceiling(story, make):
     """N7: a small ask cannot carry an earlier, larger one through."""
     story.given(make.knock(ADMIN, "foo", silence=make.silence(), request="r"))

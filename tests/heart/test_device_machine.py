@@ -171,7 +171,8 @@ class Register:
             and within("operator", of("operator", want), clean(c.silence.ceiling))
         )
         line = self._queue(c, want, quiet)
-        if quiet and line.silent and self.fits(line):
+        lets_in = all(scope.startswith(role + ".") for scope in want) and plain(line.platform) in ("", plain(c.wanted.platform))
+        if quiet and line.silent and self.fits(line) and lets_in:
             gained = set()
             if "operator" in line.roles:
                 gained = of("operator", line.scopes) if self.works("operator", under) else self.will_hold("operator", line, under)

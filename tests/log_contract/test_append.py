@@ -171,7 +171,9 @@ async def test_what_no_log_could_hold_is_an_error_of_the_caller(log: EventLog, w
     assert isinstance(answers[1], Appended)
 
 
-@pytest.mark.parametrize("command", ["", "x", "0190163d8694739baea5966c26f8ad91", "0190163d-8694-739b-aea5-966c26f8ad9g", "0" * 36])
+@pytest.mark.parametrize(
+    "command", ["", "x", "0190163d8694739baea5966c26f8ad91", "0190163d-8694-739b-aea5-966c26f8ad9g", "0" * 36]
+)
 async def test_a_command_id_is_a_uuid(log: EventLog, words: Any, command: str) -> None:
     """A command id that is not a hyphenated UUID is refused before anything is written."""
     with pytest.raises(ValueError, match=r"UUID|hex"):
@@ -193,7 +195,7 @@ async def test_a_closed_log_takes_and_gives_nothing(log: EventLog, words: Any) -
         log.head(),
         log.mark(1),
         log.forget("device:a"),
-        anext(log.follow(after=GENESIS)),  # type: ignore[arg-type]
+        anext(log.follow(after=GENESIS)),
     ):
         with pytest.raises(LogUnavailable, match="closed"):
             await asked

@@ -49,7 +49,7 @@ async def test_a_waiting_follower_is_woken(log: EventLog, words: Any) -> None:
 
 @pytest.mark.parametrize("mark", [Mark(1, bytes(32)), Mark(4, bytes(32)), Mark(0, bytes(32))], ids=["other", "beyond", "genesis"])
 async def test_a_mark_that_does_not_hold_is_said_aloud(log: EventLog, words: Any, mark: Mark) -> None:
-    """Where the row at the mark is another one or gone, the follower is told that history changed rather than fed on (L5, D10)."""
+    """Where the row at the mark is another one or gone, the follower is told that history changed (L5, D10)."""
     await _write(log, words, 0, 2)
     async with asyncio.timeout(10):
         with pytest.raises(HistoryChanged, match=f"position {mark.position}:"):

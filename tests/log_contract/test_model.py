@@ -17,7 +17,7 @@ from pairing.log.port import Appended, Conflict, EventLog, Slice
 class Part(NamedTuple):
     stream: str
     off: int
-    count: int
+    many: int
 
 
 class Ask(NamedTuple):
@@ -59,7 +59,7 @@ _groups = st.lists(st.lists(_asks, min_size=1, max_size=6), min_size=1, max_size
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(groups=_groups)
 def test_any_interleaving_answers_like_the_model(opener: Any, words: Any, groups: list[list[Ask]]) -> None:
-    """Appends with right and wrong versions, several slices, repeated ids, in groups: answers and rows are the model's (D4, D9)."""
+    """Right and wrong versions, several slices, repeated ids, in groups: answers and rows are the model's (D4, D9)."""
     with tempfile.TemporaryDirectory() as folder:
         asyncio.run(_play(opener, Path(folder) / "log.db", words, groups))
 
@@ -94,8 +94,8 @@ def _plain(ask: Ask, model: Model) -> list[tuple[str, int, int]]:
     plain = []
     for part in ask.parts:
         version = max(0, ahead.get(part.stream, len(model.streams.get(part.stream, []))) + part.off)
-        plain.append((part.stream, version, part.count))
-        ahead[part.stream] = version + part.count
+        plain.append((part.stream, version, part.many))
+        ahead[part.stream] = version + part.many
     return plain
 
 
@@ -139,7 +139,9 @@ async def test_a_cancelled_caller_holds_up_nobody(log: EventLog, words: Any) -> 
     """Those who wait behind a cancelled caller are answered."""
     first = asyncio.create_task(log.append([words.slice("d:1", 0, "x")], command=words.command(1), now=1))
     await asyncio.sleep(0)
-    rest = [asyncio.create_task(log.append([words.slice(f"d:{n}", 0, "x")], command=words.command(n), now=1)) for n in range(2, 9)]
+    rest = [
+        asyncio.create_task(log.append([words.slice(f"d:{n}", 0, "x")], command=words.command(n), now=1)) for n in range(2, 9)
+    ]
     await asyncio.sleep(0)
     first.cancel()
     async with asyncio.timeout(10):

@@ -1,7 +1,7 @@
-"""One turn of following: rows of the log go in, statements for the views come out.
+"""The fold over all views: rows of the log go in, statements for the views come out.
 
-A turn says which stored rows it must know (`asks`), is given them (`seed`), folds events over them, and knows no file. How many
-turns a log is followed in makes no difference to what the views say.
+It says which stored rows it must know (`asks`), is given them (`seed`), folds events over them, and knows no file. In how many
+batches a log is followed makes no difference to what the views say.
 """
 
 from collections.abc import Iterable, Sequence
@@ -28,13 +28,11 @@ LOADS = {
 _DEVICE = device_stream("")
 
 
-class Turn:
-    """The rows that some events touch, as they stand after them. For each batch: `words`, `learn`, `asks`, `seed`, `fold`."""
+class Fold:
+    """The rows that events touch, as they stand. For each batch: `words`, `learn`, `asks`, `seed`, `fold`, `statements`."""
 
     def __init__(self, last_word: int) -> None:
         self.sheets = Sheets()
-        self.damaged: list[Read] = []
-        self.count = 0
         self._asked: dict[str, set[object]] = {load: set() for load in LOADS}
         self._words: dict[str, int] = {}
         self._last_word = last_word
@@ -91,23 +89,27 @@ class Turn:
             self._events.append(audit.row(read, stream, words[record.kind], actor))
             if read.damage is not None:
                 self._damages.append((record.position, stream, read.damage))
-                self.damaged.append(read)
             step = _step(read)
             if step is not None:
                 step.apply(self.sheets, stream, read, read.event)
-        self.count += len(reads)
 
     def statements(self) -> Statements:
-        """Return all that must be written, in an order in which it can be."""
-        own: Statements = [
+        """Return all that must be written, in an order in which it can be, and count it as stored."""
+        sheets = self.sheets
+        all_of_it: Statements = [
             (audit.INSERT_WORD, self._new_words),
             (audit.INSERT_EVENT, self._events),
             (audit.INSERT_DAMAGE, self._damages),
         ]
-        sheets = self.sheets
         for sheet in (sheets.requests, sheets.devices, sheets.labels, sheets.tokens):
-            own.extend(sheet.statements())
-        return [(sql, rows) for sql, rows in own if rows]
+            all_of_it.extend(sheet.statements())
+        self._new_words, self._events, self._damages = [], [], []
+        return [(sql, rows) for sql, rows in all_of_it if rows]
+
+    def __len__(self) -> int:
+        """How many rows it remembers."""
+        sheets = self.sheets
+        return len(self._words) + len(sheets.requests) + len(sheets.devices) + len(sheets.labels) + len(sheets.tokens)
 
 
 def _step(read: Read) -> Step | None:

@@ -1,0 +1,141 @@
+"""The README's one-minute session, run as it stands there: a real gateway, real commands, a real shell.
+
+In the README, `<name>` stands for what differs from run to run: the first time it is learned, from then on it must be the same.
+"""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PROMPT = "$ "
+
+
+def steps() -> list[tuple[str, list[str], int]]:
+    """Return command, expected lines and expected exit code of every prompt in the README's console blocks."""
+    found: list[tuple[str, list[str], int]] = []
+    for block in re.findall(r"```console\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL):
+        for line in block.splitlines():
+            if line.startswith(PROMPT):
+                found.append((line[len(PROMPT) :], [], 0))
+            elif code := re.fullmatch(r"\[exit (\d+)\]", line):
+                found[-1] = (found[-1][0], found[-1][1], int(code[1]))
+            else:
+                found[-1][1].append(line)
+    return found
+
+
+def free_port() -> int:
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        return int(listening.getsockname()[1])
+
+
+class Shell:
+    """One bash that keeps its jobs and its folder from one step to the next."""
+
+    def __init__(self, folder: Path, port: int) -> None:
+        self.learned: dict[str, str] = {}
+        self._port = str(port)
+        env = {
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "HOME": str(folder),
+            "PAIRING_HOME": str(folder / "home"),
+            "PAIRING_GATEWAY_PORT": self._port,
+            "NO_COLOR": "1",
+            "LC_ALL": "C.UTF-8",
+        }
+        self.process = subprocess.Popen(
+            ["bash", "--noprofile", "--norc"],
+            cwd=folder,
+            env=env,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+
+    def run(self, command: str, expected: list[str], code: int) -> None:
+        """Type a command, read until it is done, and compare."""
+        for name, value in self.learned.items():
+            command = command.replace(f"<{name}>", value)
+        command = command.replace("18789", self._port)
+        background = command.endswith("&")
+        self._type(f"{command}\n" if background else f"{{ {command}\n}}; printf '[exit %s]\\n' $?\n")
+        said = self._lines_until(len(expected)) if background else self._lines_until_exit(command, code)
+        self._compare(command, [line.replace("18789", self._port) for line in expected if line.strip()], said)
+
+    def _type(self, text: str) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write(text)
+        self.process.stdin.flush()
+
+    def _line(self) -> str:
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        assert line, "the shell ended"
+        return line.rstrip("\n")
+
+    def _lines_until(self, count: int) -> list[str]:
+        # A gateway in the background logs beside what it prints; JSON lines are its log.
+        said: list[str] = []
+        while len(said) < count:
+            line = self._line()
+            if line.strip() and not line.startswith("{"):
+                said.append(line)
+        return said
+
+    def _lines_until_exit(self, command: str, code: int) -> list[str]:
+        said: list[str] = []
+        while not (ended := re.fullmatch(r"\[exit (\d+)\]", line := self._line())):
+            if not line.startswith("{"):
+                said.append(line)
+        assert int(ended[1]) == code, f"{command}: {said}"
+        return said
+
+    def _compare(self, command: str, expected: list[str], said: list[str]) -> None:
+        """Every expected line begins some line that was printed, in order; others may stand between."""
+        rest = iter(said)
+        for line in expected:
+            assert any(self._fits(line, candidate) for candidate in rest), f"{command}\nexpected: {line}\nsaid: {said}"
+
+    def _fits(self, line: str, candidate: str) -> bool:
+        known = line
+        for name, value in self.learned.items():
+            known = known.replace(f"<{name}>", value)
+        names = re.findall(r"<(\w+)>", known)
+        pattern = re.sub(r"\\?<(\w+)\\?>", r"(\\S+?)", re.escape(known))
+        match = re.match(pattern + (r"(?![\w-])" if pattern.endswith("?)") else ""), candidate)
+        if match is None:
+            return False
+        self.learned |= dict(zip(names, match.groups(), strict=True))
+        return True
+
+    def end(self) -> None:
+        """End the shell and what it started: they are a session of their own."""
+        os.killpg(self.process.pid, signal.SIGTERM)
+        self.process.communicate(timeout=10)
+
+
+@pytest.fixture
+def shell(tmp_path: Path) -> Iterator[Shell]:
+    made = Shell(tmp_path, free_port())
+    yield made
+    made.end()
+
+
+def test_the_one_minute_session_of_the_readme(shell: Shell) -> None:
+    """Serve, ask as a remote device, list, preview (exit 1), approve, return by token, rotate, be refused, revoke, remove."""
+    session = steps()
+    assert len(session) >= 11
+    for command, expected, code in session:
+        shell.run(command, expected, code)
+    assert {"request", "digest", "device"} <= set(shell.learned)
