@@ -8,126 +8,100 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import click
+
+from .options import json_option
+from .voice import Failure, Told, tell
 
 if TYPE_CHECKING:
     from pairing.settings import Key, Settings
 
 
-class _Told(NamedTuple):
-    """What a command answers: one document, the same as text, and remarks for a person."""
-
-    document: dict[str, object]
-    text: str = ""
-    notes: tuple[str, ...] = ()
-
-
-class _Failure(Exception):
-    """Why a command did nothing, what would work, and the exit code."""
-
-    def __init__(self, kind: str, message: str, hint: str, code: int) -> None:
-        super().__init__(message)
-        self.kind, self.message, self.hint, self.code = kind, message, hint, code
-
-
-class _Command(click.Command):
-    """A command that answers a usage error, too, with one document when `--json` is among its arguments."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        as_json = "--json" in args
-        try:
-            return super().parse_args(ctx, args)
-        except click.UsageError as error:
-            if not as_json:
-                raise
-            _fail(_Failure("usage", error.format_message(), f"{ctx.command_path} --help", error.exit_code), as_json)
-
-
-_json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document, also on failure.")
-
-
-@click.group("config", no_args_is_help=True)
-def config() -> None:
+@click.group("config", invoke_without_command=True)
+@click.pass_context
+def config(context: click.Context) -> None:
     """Show and change the settings.
 
     Keys are dotted names like gateway.port. Exit codes: 0 done, 2 usage, 3 refused, 4 no such key.
     """
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
 
 
-@config.command("get", cls=_Command)
+@config.command("get")
 @click.argument("key")
 @click.option("--reveal", is_flag=True, help="Print a secret itself instead of its fingerprint.")
-@_json_option
+@json_option
 def get_(key: str, reveal: bool, as_json: bool) -> None:
     """Print the value of KEY that holds here, file, environment and defaults taken together."""
-    _answer(lambda: _get(key, reveal), as_json)
+    tell(_get(key, reveal), as_json)
 
 
-@config.command("set", cls=_Command)
+@config.command("set")
 @click.argument("key")
 @click.argument("value")
 @click.option("--json-value", is_flag=True, help="Read VALUE as JSON: numbers, true, false, lists.")
-@_json_option
+@json_option
 def set_(key: str, value: str, json_value: bool, as_json: bool) -> None:
     """Set KEY to VALUE in the settings file, keeping its comments.
 
     VALUE "-" is read from standard input, or asked for on a terminal; a secret is taken in no other way. A list is written
     with commas.
     """
-    _answer(lambda: _set(key, value, json_value), as_json)
+    tell(_set(key, value, json_value), as_json)
 
 
-@config.command("unset", cls=_Command)
+@config.command("unset")
 @click.argument("key")
-@_json_option
+@json_option
 def unset(key: str, as_json: bool) -> None:
     """Take KEY out of the settings file, so that its default holds."""
-    _answer(lambda: _unset(key), as_json)
+    tell(_unset(key), as_json)
 
 
-@config.command("list", cls=_Command)
-@_json_option
+@config.command("list")
+@json_option
 def list_(as_json: bool) -> None:
     """Print every key with its value and where that came from."""
-    _answer(_list, as_json)
+    tell(_list(), as_json)
 
 
-@config.command("path", cls=_Command)
-@_json_option
+@config.command("path")
+@json_option
 def path(as_json: bool) -> None:
     """Print where the settings file is, or would be."""
-    _answer(_path, as_json)
+    tell(_path(), as_json)
 
 
-def _get(name: str, reveal: bool) -> _Told:
+def _get(name: str, reveal: bool) -> Told:
     key, settings = _known(name), _settings()
     row = _row(settings, key, reveal)
     if settings.value(key.name) is None:
-        return _Told({"ok": True, **row}, notes=(f"{name} is not set",))
+        return Told({**row}, notes=(f"{name} is not set",))
     hidden = key.secret and not reveal
-    return _Told({"ok": True, **row}, f"{_cell(row)}, {row['source']}" if hidden else _cell(row))
+    return Told({**row}, f"{_cell(row)}, {row['source']}" if hidden else _cell(row))
 
 
-def _list() -> _Told:
+def _list() -> Told:
     from pairing.settings import KEYS
 
     settings = _settings()
     rows = [_row(settings, key, reveal=False) for key in KEYS.values()]
-    document = {"ok": True, "home": str(settings.home), "settings": rows, "warnings": list(settings.warnings)}
+    document = {"home": str(settings.home), "settings": rows, "warnings": list(settings.warnings)}
     cells = [(str(row["key"]), _cell(row) or "(not set)", str(row["source"])) for row in rows]
     widths = [min(max(len(line[column]) for line in cells), most) for column, most in ((0, 80), (1, 40))]
     text = "\n".join(f"{key:<{widths[0]}}  {value:<{widths[1]}}  {source}" for key, value, source in cells)
-    return _Told(document, text, settings.warnings)
+    return Told(document, text, settings.warnings)
 
 
-def _path() -> _Told:
+def _path() -> Told:
     path = str(_file())
-    return _Told({"ok": True, "path": path}, path)
+    return Told({"path": path}, path)
 
 
-def _set(name: str, value: str, json_value: bool) -> _Told:
+def _set(name: str, value: str, json_value: bool) -> Told:
     from pairing.settings.edit import with_value
 
     key = _known(name)
@@ -138,14 +112,14 @@ def _set(name: str, value: str, json_value: bool) -> _Told:
     changed = _edit(lambda text: with_value(text, key.path, raw))
     said = "Set" if changed else "Already set"
     shown = "" if key.secret else f" = {_text(raw)}"
-    return _Told(
-        {"ok": True, "key": name, "path": str(_file()), "changed": changed},
+    return Told(
+        {"key": name, "path": str(_file()), "changed": changed},
         f"{said}: {name}{shown}   ({_file()})",
         _remarks(key) if changed else (),
     )
 
 
-def _unset(name: str) -> _Told:
+def _unset(name: str) -> Told:
     from pairing.settings import KEYS
     from pairing.settings.edit import without
 
@@ -153,12 +127,12 @@ def _unset(name: str) -> _Told:
         changed = _edit(lambda text: without(text, tuple(name.split("."))))
     except KeyError:
         _known(name)
-        return _Told(
-            {"ok": True, "key": name, "path": str(_file()), "changed": False},
+        return Told(
+            {"key": name, "path": str(_file()), "changed": False},
             f"Nothing to do: {name} is not in {_file()}",
         )
     remarks = _remarks(KEYS[name]) if name in KEYS else ()
-    return _Told({"ok": True, "key": name, "path": str(_file()), "changed": changed}, f"Unset: {name}   ({_file()})", remarks)
+    return Told({"key": name, "path": str(_file()), "changed": changed}, f"Unset: {name}   ({_file()})", remarks)
 
 
 def _known(name: str) -> "Key":
@@ -169,7 +143,7 @@ def _known(name: str) -> "Key":
     if name in KEYS:
         return KEYS[name]
     message = f"There is no setting {name}{did_you_mean(name, KEYS)}"
-    raise _Failure("unknown-key", message, "pairing config list   names every key", Exit.NOT_FOUND)
+    raise Failure(Exit.NOT_FOUND, "unknown-key", message, "pairing config list   names every key")
 
 
 def _settings() -> "Settings":
@@ -279,45 +253,7 @@ def _text(value: object) -> str:
             return str(value)
 
 
-def _refused(kind: str, message: str, hint: str) -> _Failure:
+def _refused(reason: str, message: str, hint: str) -> Failure:
     from pairing.refusals import Exit
 
-    return _Failure(kind, message, hint, Exit.REFUSED)
-
-
-def _answer(work: Callable[[], _Told], as_json: bool) -> None:
-    from pairing.refusals import Exit
-    from pairing.settings import SettingsError
-
-    try:
-        told = work()
-    except _Failure as failure:
-        _fail(failure, as_json)
-    except SettingsError as error:
-        _fail(_refused("settings", str(error), "correct them in the file that `pairing config path` names"), as_json)
-    except OSError as error:
-        reason = f"{error.filename}: {error.strerror}" if error.filename else str(error)
-        _fail(_Failure("file", reason, "see to the file or the folder, and try again", Exit.BROKEN), as_json)
-    else:
-        _say(json.dumps(told.document) if as_json else told.text)
-        for note in () if as_json else told.notes:
-            _remark(note)
-
-
-def _fail(failure: _Failure, as_json: bool) -> NoReturn:
-    if as_json:
-        error = {"type": failure.kind, "message": failure.message, "hint": failure.hint}
-        _say(json.dumps({"ok": False, "error": error}))
-    else:
-        _remark(failure.message)
-        _remark(failure.hint)
-    sys.exit(failure.code)
-
-
-def _say(text: str) -> None:
-    if text:
-        click.echo(text)
-
-
-def _remark(text: str) -> None:
-    click.echo(text, err=True)
+    return Failure(Exit.REFUSED, reason, message, hint)

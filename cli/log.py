@@ -15,7 +15,7 @@ from .voice import Failure, Told, age, clock, fields, moment, plain
 
 if TYPE_CHECKING:
     from pairing.log.chain import Fault
-    from pairing.log.port import Record
+    from pairing.log.port import Mark, Record
     from pairing.log.sqlite import SqliteLog
 
 _BATCH = 2_000
@@ -110,22 +110,23 @@ async def _verify() -> Told:
         async for batch in _batches(events, head.position, "Verifying"):
             checked += len(batch)
             faults.extend(verifier.faults(batch))
-    return _verdict(path, checked, verifier.mark.hash.hex(), faults)
+    return _verdict(path, checked, head, faults)
 
 
-def _verdict(path: Path, checked: int, hash: str, faults: "list[Fault]") -> Told:
+def _verdict(path: Path, checked: int, head: "Mark", faults: "list[Fault]") -> Told:
     from pairing.refusals import Exit
 
     document: dict[str, Any] = {
         "path": str(path),
-        "position": checked,
-        "hash": hash,
+        "position": head.position,
+        "rows": checked,
+        "hash": head.hash.hex(),
         "faults": [{"position": f.position, "stream": f.stream, "why": f.why} for f in faults],
         "notChecked": ["truncation"],
     }
     if not faults:
         said = f"Verified {checked} {'row' if checked == 1 else 'rows'} of {path}: every hash, version and time fits."
-        return Told(document, f"{said}\n  last hash  {hash}", (_UNANCHORED,))
+        return Told(document, f"{said}\n  last hash  {head.hash.hex()}", (_UNANCHORED,))
     lines = [f"  position {f.position}  {plain(f.stream, 128)}  {f.why}" for f in faults[:_SHOWN]]
     if len(faults) > _SHOWN:
         lines.append(f"  and {len(faults) - _SHOWN} more")

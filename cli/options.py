@@ -45,9 +45,8 @@ def reaching(command: F) -> F:
             "timeout_ms",
             type=click.IntRange(1, 3_600_000),
             default=TIMEOUT_MS,
-            show_default=True,
             metavar="MS",
-            help="Time for the whole command, in milliseconds.",
+            help=f"Time for the whole command, in milliseconds ({TIMEOUT_MS}).",
         ),
         json_option,
     )

@@ -53,7 +53,7 @@ def normalise(scopes: Iterable[str]) -> tuple[str, ...]:
     """Return scopes as tokens hold them: tidy, admin adding read and write, write adding read, sorted (protocol §7.3)."""
     held = set(tidy(scopes))
     if ADMIN in held:
-        held |= {READ, WRITE}
+        held.add(WRITE)
     if WRITE in held:
         held.add(READ)
     return tuple(sorted(held))

@@ -50,12 +50,13 @@ def main() -> int:
     run_state_machine_as_test(seed(given.seed)(machine.Pairings), settings=longer)
     print(f"the register agrees after {time.monotonic() - began:.0f} s")
 
-    folds = settings(max_examples=given.rounds * 5, deadline=None, database=None)
-
-    def fold(events: list[object]) -> None:
+    @seed(given.seed)
+    @settings(max_examples=given.rounds * 5, deadline=None, database=None)
+    @over(machine.events_in_any_order)
+    def folds(events: list[object]) -> None:
         assert machine.fold_any(events) == machine.fold_any(events)
 
-    seed(given.seed)(folds(over(machine.events_in_any_order)(fold)))()
+    folds()
     print(f"evolve took {given.rounds * 5} lists of events in any order")
     return 0
 

@@ -105,12 +105,12 @@ def statements(node: ast.stmt) -> Iterator[ast.stmt]:
             yield ast.Pass()
         case ast.For(target=target, iter=iterated, body=body, orelse=orelse):
             yield ast.For(target, ast.Tuple([], ast.Load()), body, orelse)
-            yield ast.For(target, ast.parse("list()", mode="eval").body if iterated is None else _last(iterated), body, orelse)
+            yield ast.For(target, _but_the_first(iterated), body, orelse)
         case _:
             return
 
 
-def _last(iterated: ast.expr) -> ast.expr:
+def _but_the_first(iterated: ast.expr) -> ast.expr:
     tail = ast.parse("tuple(x)[1:]", mode="eval").body
     assert isinstance(tail, ast.Subscript)
     assert isinstance(tail.value, ast.Call)
@@ -170,7 +170,8 @@ def mutants(tree: ast.Module) -> Iterator[tuple[str, ast.Module]]:
         for other in others:
             copied = ast.fix_missing_locations(copy.deepcopy(ast.copy_location(other, node)))
             before, after = (" ".join(ast.unparse(each).split())[:90] for each in (node, copied))
-            yield f"line {getattr(node, 'lineno', 0)}: {before}  ->  {after}", put(tree, path, copied)
+            if before != after:
+                yield f"line {getattr(node, 'lineno', 0)}: {before}  ->  {after}", put(tree, path, copied)
 
 
 def run(tree: ast.Module) -> ModuleType:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from cli.config import config
+from cli.main import pairing
 from pairing.settings import KEYS, Secret, ensure_home
 
 ROOT = Path(__file__).parents[1]
@@ -33,7 +33,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def run(home: Path) -> Run:
     def run(*arguments: str, stdin: str | bytes = "") -> Result:
-        result = CliRunner().invoke(config, arguments, input=stdin)
+        result = CliRunner().invoke(pairing, ("config", *arguments), input=stdin)
         assert result.exception is None or isinstance(result.exception, SystemExit), result.output
         return result
 
@@ -50,7 +50,6 @@ def write(home: Path, text: str, mode: int = 0o600) -> Path:
 
 def document(result: Result) -> dict[str, Any]:
     """Return the one document on standard output."""
-    assert result.stdout.count("\n") == 1
     found = json.loads(result.stdout)
     assert isinstance(found, dict)
     return found
@@ -216,7 +215,7 @@ def test_a_value_that_does_not_fit_is_refused_before_writing(
     result = run("set", key, value, "--json", *extra)
     error = document(result)["error"]
     assert result.exit_code == 3
-    assert set(error) == {"type", "message", "hint"}
+    assert set(error) == {"type", "reason", "message", "hint", "details"}
     assert error["message"].startswith(key)
     assert path.read_text() == "# as it was\n"
 
@@ -316,7 +315,7 @@ def test_a_write_that_fails_is_reported_and_changes_nothing(run: Run, home: Path
 
     monkeypatch.setattr(os, "fsync", full)
     result = run("set", "gateway.port", "7", "--json")
-    assert (result.exit_code, document(result)["error"]["type"]) == (7, "file")
+    assert (result.exit_code, document(result)["error"]["reason"]) == (7, "system")
     assert path.read_text() == "# as it was\n"
     assert os.listdir(home) == ["config.toml"]
 
@@ -345,7 +344,7 @@ def test_an_unknown_key_is_not_found_and_guessed(run: Run, command: list[str]) -
     result = run(*command, "gateway.prot", *value, "--json")
     assert result.exit_code == 4
     error = document(result)["error"]
-    assert (error["type"], "did you mean gateway.port?" in error["message"]) == ("unknown-key", True)
+    assert (error["reason"], "did you mean gateway.port?" in error["message"]) == ("unknown-key", True)
     plain = run(*command, "gateway.prot", *value)
     assert (plain.exit_code, plain.stdout) == (4, "")
     assert "did you mean gateway.port?" in plain.stderr

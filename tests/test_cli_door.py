@@ -181,11 +181,12 @@ def test_a_successor_of_ones_own_token_is_stored_and_never_printed(gateway: Gate
 
 def test_a_token_for_somebody_else_is_dropped(gateway: Gateway, run: Run, tmp_path: Path) -> None:
     """Should a gateway ever hand over another device's token, it is neither printed nor kept (T4)."""
+    gateway.admit = welcome_devices_alone
     gateway.answers["device.token.rotate"] = recorded("token.rotated", role="operator", scopes=[], token="not-for-us")
     result = run("devices", "rotate", "--device", DEVICE, "--role", "operator", "--json")
     assert result.exit_code == 0
     assert "not-for-us" not in result.output
-    assert not (tmp_path / "home").exists()
+    assert not (tmp_path / "home" / "identity" / "device-auth.json").exists()
 
 
 @pytest.fixture
@@ -206,7 +207,7 @@ def log(tmp_path: Path) -> Path:
 
 
 def test_a_gateway_that_wants_pairing_leaves_list_and_approve_the_log(gateway: Gateway, run: Run, log: Path) -> None:
-    """Listing and approving work where the loopback gateway wants this command paired first (CL-27), and say so on standard error."""
+    """Listing and approving work where the loopback gateway wants this command paired first (CL-27), and say so."""
     gateway.admit = pairing_required
     result = run("devices", "list", "--json")
     assert result.exit_code == 0

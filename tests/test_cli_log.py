@@ -40,16 +40,16 @@ def home(tmp_path: Path) -> Path:
 
 
 def tamper(home: Path, statement: str) -> None:
+    """Change a row behind the back of the file's own guards."""
     database = sqlite3.connect(home / "log.db")
-    for (name,) in database.execute("SELECT name FROM sqlite_schema WHERE type = 'trigger'").fetchall():
+    guards = database.execute("SELECT name, sql FROM sqlite_schema WHERE type = 'trigger'").fetchall()
+    for name, _ in guards:
         database.execute(f"DROP TRIGGER {name}")
     database.execute(statement)
+    for _, guard in guards:
+        database.execute(guard)
     database.commit()
     database.close()
-
-
-def restore_names(home: Path) -> None:
-    """Nothing is put back: verification must read a log whose guards were taken away."""
 
 
 def test_status_says_how_far_the_log_goes(home: Path) -> None:
@@ -75,6 +75,28 @@ def test_a_good_log_verifies_and_says_what_was_not_checked(home: Path) -> None:
     found = json.loads(run(home, "verify", "--json").stdout)
     assert (found["position"], found["faults"], found["notChecked"]) == (7, [], ["truncation"])
     assert found["hash"] == json.loads(run(home, "status", "--json").stdout)["hash"]
+
+
+@pytest.mark.parametrize(
+    ("statement", "why"),
+    [
+        ("UPDATE events SET body = '{\"n\":9}' WHERE position = 3", "hash"),
+        ("UPDATE events SET recorded_at = 5 WHERE position = 3", "hash"),
+        ("DELETE FROM events WHERE position = 3", "version 4 follows version 2"),
+    ],
+)
+def test_a_changed_row_is_found_at_its_position(home: Path, statement: str, why: str) -> None:
+    """Alteration and deletion are exit 7 and name the exact place (L5)."""
+    tamper(home, statement)
+    result = run(home, "verify")
+    at = 4 if "DELETE" in statement else 3
+    assert result.exit_code == Exit.BROKEN
+    assert f"is damaged at position {at}:" in result.stderr
+    assert why in result.stderr
+    error = json.loads(run(home, "verify", "--json").stdout)["error"]
+    assert error["reason"] == "log-damaged"
+    assert error["details"]["faults"][0]["position"] == at
+    assert error["details"]["faults"][0]["stream"] == "device:a"
 
 
 def test_a_log_without_a_log_is_not_made(tmp_path: Path) -> None:

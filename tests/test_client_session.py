@@ -11,10 +11,11 @@ import pytest
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.http11 import Request, Response
 
+from pairing.client.address import endpoint
 from pairing.client.credentials import Credentials, DeviceToken
 from pairing.client.errors import BadAddress, CallRefused, ConnectRefused, Disconnected, Unreachable
 from pairing.client.handshake import here
-from pairing.client.session import EVENTS_KEPT, Login, connect
+from pairing.client.session import EVENTS_KEPT, Login, connect, may_retry
 from pairing.client.store import Store
 from pairing.settings.secret import Secret
 
@@ -279,6 +280,14 @@ async def test_a_wrong_shared_token_is_retried_once_with_the_stored_one(tmp_path
     async with gateway(fake) as url, connect(url, with_shared(stored(tmp_path, url))) as session:
         assert session.used_stored_token
     assert fake.connects[1]["auth"] == {"token": "wrong-shared", "deviceToken": "stored-token"}
+
+
+@pytest.mark.parametrize("url", ["wss://gate.example", "ws://10.0.0.1:1"])
+def test_no_other_host_gets_a_second_token_for_refusing_the_first(url: str) -> None:
+    """The retry is for this host's gateway: elsewhere a refusal would be a way to collect tokens (T11)."""
+    refused = ConnectRefused("INVALID_REQUEST", "no", {"code": "AUTH_TOKEN_MISMATCH", "canRetryWithDeviceToken": True})
+    assert not may_retry(endpoint(url), refused)
+    assert may_retry(endpoint("ws://127.0.0.1:1"), refused)
 
 
 async def test_the_retry_is_not_repeated_and_blames_what_was_given(tmp_path: Path) -> None:

@@ -180,7 +180,7 @@ async def _log_in(place: Endpoint, login: Login) -> Session:
     except ConnectRefused as refused:
         if first.stored and stored and refused.reason is Reason.DEVICE_TOKEN_MISMATCH:
             _forget(place, login, stored)
-        if first.stored or stored is None or not _may_retry(place, refused):
+        if first.stored or stored is None or not may_retry(place, refused):
             raise
         refusal = refused
     try:
@@ -190,7 +190,8 @@ async def _log_in(place: Endpoint, login: Login) -> Session:
         raise (refusal if again.reason is Reason.DEVICE_TOKEN_MISMATCH else again) from None
 
 
-def _may_retry(place: Endpoint, refused: ConnectRefused) -> bool:
+def may_retry(place: Endpoint, refused: ConnectRefused) -> bool:
+    """Say whether the stored token may be tried beside a refused shared one: once, and towards this host alone (T11)."""
     asked = refused.details.get("canRetryWithDeviceToken") is True or refused.reason is Reason.TOKEN_MISMATCH
     return asked and place.loopback
 

@@ -17,6 +17,7 @@ from anyio.abc import TaskStatus
 from pairing import ids, methods
 from pairing.commands import Caller, Expire, Knock
 from pairing.decide import blocking, decide
+from pairing.desk import Handled
 from pairing.device import Device
 from pairing.events import Actor, DeviceEvent, RequestApproved, RequestOpened
 from pairing.listing import Notes, RefusedContact
@@ -241,17 +242,24 @@ class Gateway:
         for _ in range(8):
             state = await desk.device(contact.device)
             position = desk.position
-            presented = login.present(contact, state, self.service.keyring, self.house.limiter, now)
-            verdict = login.judge(contact, state, presented, self.service.under)
-            if verdict.method is None:
-                raise self._turned_down(contact, state, presented, verdict, now)
-            login.note_success(self.house.limiter, contact, verdict.method)
-            if login.exempt(self.rules, contact, verdict.method, state):
-                return Admitted(verdict.method, None, position)
-            state = await self._ask(contact, state, verdict.method, now)
-            if desk.written > position or self.herald.position <= max(position, desk.position):
-                return Admitted(verdict.method, state, max(position, desk.position))
+            method = self._credential(contact, state, now)
+            if login.exempt(self.rules, contact, method, state):
+                return Admitted(method, None, position)
+            state, position = await self._ask(contact, state, position, method, now)
+            # What the herald has passed since was passed without this session: judge again, on what it said (V1).
+            if self.herald.position <= position:
+                return Admitted(method, state, position)
         raise Refused(Reason.BUSY)
+
+    def _credential(self, contact: Contact, state: Device, now: int) -> Method:
+        """Return by what a device is authenticated, on this state. Raises `Refused`."""
+        limiter = self.house.limiter
+        presented = login.present(contact, state, self.service.keyring, limiter, now)
+        verdict = login.judge(contact, state, presented, self.service.under)
+        if verdict.method is None:
+            raise self._turned_down(contact, state, presented, verdict, now)
+        login.note_success(limiter, contact, verdict.method)
+        return verdict.method
 
     def _turned_down(
         self, contact: Contact, state: Device, presented: Presented, verdict: Verdict, now: int
@@ -277,27 +285,29 @@ class Gateway:
         )
         return self.house.activity.refuse(seen)
 
-    async def _ask(self, contact: Contact, state: Device, method: Method, now: int) -> Device:
-        """Have the device's wish decided, and return its state if it may in. Raises `Refused` with what it waits for."""
+    async def _ask(
+        self, contact: Contact, state: Device, position: int, method: Method, now: int
+    ) -> tuple[Device, int]:
+        """Have the device's wish decided, and return its state, and up to where it is known, if it may in. Raises `Refused`."""
         service, desk = self.service, self.service.desk
         command = login.knock(self.rules, contact, method, service.keyring, service.under, now, full=False)
-        foreseen = decide(state, command)
         if state.grant is None and is_probe(contact.params.client.id, contact.params.client.mode):
             # Looking is not asking: a probe of a device that is not paired leaves nothing behind (A20).
             raise login.pairing_required(contact, state, Reason.NOT_PAIRED)
-        if foreseen:
-            if _stays_open(foreseen) and state.pending is None:
-                state = await self._open(contact, command)
-            else:
-                state = (await desk.handle(command)).state
+        if foreseen := decide(state, command):
+            opens = _stays_open(foreseen) and state.pending is None
+            handled = await self._open(contact, command) if opens else await desk.handle(command)
+            # Somebody may have been faster: the credential is judged again on the state that was committed on.
+            state, position = handled.state, max(position, handled.position)
+            self._credential(contact, state, now)
         verdict = login.judge(contact, state, Presented(method=_shared(method)), service.under)
         if verdict.needs:
             reason = PAIRING_REASONS[blocking(verdict.needs, command.silence)]
             self._remember(contact, verdict, reason, now)
             raise login.pairing_required(contact, state, reason)
-        return state
+        return state, position
 
-    async def _open(self, contact: Contact, command: Knock) -> Device:
+    async def _open(self, contact: Contact, command: Knock) -> Handled[Device, DeviceEvent]:
         """Open a request unless too many are open already; counted one at a time, so that no herd runs past the cap (R10)."""
         address, caps = contact.facts.origin.reported_ip, self.rules.pairing
         async with self._opening:
@@ -305,7 +315,7 @@ class Gateway:
             # Those whose address a header hides count as one source, or hiding it would be the way round the cap.
             here = not contact.facts.origin.local and crowd.here >= caps.max_pending_per_address
             full = here or crowd.total >= caps.max_pending
-            return (await self.service.desk.handle(msgspec.structs.replace(command, full=full))).state
+            return await self.service.desk.handle(msgspec.structs.replace(command, full=full))
 
     def _welcome(self, link: Link, id: FrameId, contact: Contact, admitted: Admitted) -> Session:
         now = self.service.clock()

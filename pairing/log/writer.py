@@ -131,7 +131,7 @@ class Writer:
         if not self._in_place():
             raise LogUnavailable(self._path, "the file was moved away or replaced while it was open; start again")
         (seen,) = self._db.execute("PRAGMA data_version").fetchone()
-        if self._seen is not None:
+        if seen == self._seen:
             self._crowd = max(0, self._crowd - 1)
             return
         crowd = 0 if self._seen is None else _CROWD

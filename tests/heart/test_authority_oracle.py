@@ -148,6 +148,7 @@ HELD = [
     ("operator.pairing", "node.exec"),
     ("operator.pairing", "operator.made-up", " operator.talk.secrets "),
     ("operator.pairing", "operator."),
+    ("operator.pairing", " operator.admin "),
     ("operator.admin", "operator.pairing"),
     tuple(sorted(KNOWN - {"operator.admin"})),
 ]

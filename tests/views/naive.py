@@ -1,0 +1,174 @@
+"""An oracle for the views that shares nothing with them: the whole history is folded anew, in dicts, for every question.
+
+Written from the meaning of the events alone; as slow as it is plain.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from pairing.events import (
+    DeviceDescribed,
+    DevicePaired,
+    DeviceRemoved,
+    DeviceRenamed,
+    DeviceUpgraded,
+    RequestApproved,
+    RequestExpired,
+    RequestOpened,
+    RequestRefreshed,
+    RequestRejected,
+    RequestSuperseded,
+    RequestWithdrawn,
+    TokenIssued,
+    TokenRevoked,
+    TokenRotated,
+    TokenWidened,
+)
+from pairing.log.codec import decode, decode_meta, decode_personal
+from pairing.log.port import Record
+
+ENDINGS = {
+    RequestApproved: "approved",
+    RequestRejected: "rejected",
+    RequestExpired: "expired",
+    RequestSuperseded: "superseded",
+    RequestWithdrawn: "withdrawn",
+}
+
+
+class Naive:
+    """The world after some rows of a log."""
+
+    def __init__(self, records: Sequence[Record]) -> None:
+        self.requests: dict[tuple[str, str], dict[str, Any]] = {}
+        self.fates: dict[str, dict[str, Any]] = {}
+        self.grants: dict[str, dict[str, Any]] = {}
+        self.labels: dict[str, tuple[str | None, int]] = {}
+        self.known: set[str] = set()
+        for record in records:
+            if record.stream.startswith("device:"):
+                self._take(record.stream.removeprefix("device:"), record)
+
+    def _take(self, device: str, record: Record) -> None:
+        self.known.add(device)
+        event, position = decode(record), record.position
+        person = decode_personal(record)
+        name, address = (person.name, person.address) if person else (None, None)
+        grant = self.grants.get(device)
+        if isinstance(event, RequestOpened):
+            for row in self.requests.values():
+                if row["device"] == device and row["outcome"] == "pending":
+                    self._end(row, "superseded", record, event.at, event.request)
+            row = {"device": device, "event": event, "name": name, "address": address, "opened": position, "by": None}
+            row |= {"outcome": "pending", "at": event.at, "position": position, "ended": position, "actor": None}
+            row |= {
+                k: getattr(event, k) for k in ("platform", "family", "client_id", "client_mode", "silent", "expires_at", "digest")
+            }
+            self.requests[device, event.request] = self.fates[event.request] = row
+        elif isinstance(event, RequestRefreshed):
+            row = self.requests.get((device, event.request))
+            if row and row["outcome"] == "pending":
+                given = {"name": name, "address": address}
+                given |= {k: getattr(event, k) for k in ("platform", "family", "client_id", "client_mode")}
+                row |= {k: v for k, v in given.items() if v}
+                row |= {"silent": event.silent, "expires_at": event.expires_at, "digest": event.digest, "position": position}
+                self.fates[event.request] = row
+        elif type(event) in ENDINGS:
+            row = self.requests.get((device, event.request))
+            if row and row["outcome"] == "pending":
+                self._end(row, ENDINGS[type(event)], record, event.at, getattr(event, "by", None))
+        elif isinstance(event, DevicePaired):
+            asked = self.requests.get((device, event.request), {})
+            self.grants[device] = {
+                "event": event,
+                "key": event.key,
+                "name": asked.get("name"),
+                "address": asked.get("address"),
+                "client": (event.client_id, event.client_mode),
+                "created_at": event.at,
+                "position": position,
+                "tokens": {},
+            }
+        elif isinstance(event, DeviceUpgraded) and grant:
+            asked = self.requests.get((device, event.request), grant)
+            grant |= {"event": event, "name": asked["name"], "address": asked["address"]}
+            grant |= {"client": (event.client_id, event.client_mode), "position": position}
+        elif isinstance(event, DeviceDescribed) and grant:
+            grant |= {"name": name, "client": (event.client_id, event.client_mode), "position": position}
+        elif isinstance(event, DeviceRenamed):
+            self.labels[device] = (person.label if person and event.labelled is not None else None, position)
+        elif isinstance(event, DeviceRemoved):
+            self.grants.pop(device, None)
+        elif isinstance(event, TokenIssued | TokenRotated | TokenWidened | TokenRevoked) and grant:
+            self._token(grant["tokens"], event, position)
+
+    def _end(self, row: dict[str, Any], outcome: str, record: Record, at: int, by: str | None) -> None:
+        row |= {"outcome": outcome, "at": at, "ended": record.position, "actor": decode_meta(record).actor, "by": by}
+
+    def _token(self, tokens: dict[str, dict[str, Any]], event: Any, position: int) -> None:
+        old = tokens.get(event.role)
+        fresh = {"role": event.role, "issue": event.issue, "position": position, "revoked_at": None}
+        if isinstance(event, TokenIssued):
+            tokens[event.role] = fresh | {
+                "scopes": event.scopes,
+                "under": event.under,
+                "created_at": event.at,
+                "rotated_at": None,
+            }
+        elif isinstance(event, TokenRotated) and old:
+            kept = {"created_at": old["created_at"], "rotated_at": event.at}
+            tokens[event.role] = fresh | kept | {"scopes": event.scopes, "under": event.under}
+        elif isinstance(event, TokenWidened) and old and old["issue"] == event.issue:
+            old |= {"scopes": event.scopes, "under": event.under, "position": position}
+        elif isinstance(event, TokenRevoked) and old and old["issue"] == event.issue:
+            old |= {"revoked_at": event.at, "position": position}
+
+    # --- what the views are asked --------------------------------------------------------------------------------
+
+    def pending(self) -> list[tuple[Any, ...]]:
+        rows = [row for row in self.requests.values() if row["outcome"] == "pending"]
+        rows.sort(key=lambda row: (-row["event"].at, -row["opened"]))
+        return [self._pending(row) for row in rows]
+
+    def _pending(self, row: dict[str, Any]) -> tuple[Any, ...]:
+        e = row["event"]
+        asked = (e.request, row["device"], e.key, e.need, row["name"], row["platform"], row["family"], row["client_id"])
+        wanted = (row["client_mode"], e.role, e.roles, e.scopes, row["address"], row["silent"], e.repair, e.at)
+        return (*asked, *wanted, row["expires_at"], row["digest"], row["position"], None)
+
+    def paired(self) -> list[tuple[Any, ...]]:
+        rows = sorted(self.grants.items(), key=lambda item: (item[1]["event"].at, item[1]["position"]), reverse=True)
+        return [self._paired(device, grant) for device, grant in rows]
+
+    def _paired(self, device: str, grant: dict[str, Any]) -> tuple[Any, ...]:
+        e = grant["event"]
+        label, labelled = self.labels.get(device, (None, 0))
+        tokens = [grant["tokens"][role] for role in sorted(grant["tokens"])]
+        last = max([grant["position"], labelled, *(token["position"] for token in tokens)])
+        who = (device, grant["key"], grant["name"], label, e.platform, e.family, *grant["client"], e.role, e.roles, e.scopes)
+        when = (grant["address"], e.means, grant["created_at"], e.at, tuple(self._token_row(token) for token in tokens))
+        return (*who, *when, last, None, None)
+
+    def _token_row(self, t: dict[str, Any]) -> tuple[Any, ...]:
+        return (t["role"], t["scopes"], t["issue"], t["created_at"], t["rotated_at"], t["revoked_at"], None, t["under"])
+
+    def fate(self, request: str) -> tuple[Any, ...] | None:
+        row = self.fates.get(request)
+        if row is None:
+            return None
+        return (request, row["device"], row["outcome"], row["at"], row["ended"], row["actor"], row["by"])
+
+    def matches(self, name: str) -> set[tuple[Any, ...]]:
+        asked = name.lower()
+        found = {asked} & self.known
+        if not found:
+            found = {device for device in self.known if len(name) >= 4 and device.startswith(asked)}
+            found |= {device for device, (label, _) in self.labels.items() if label and label.strip().lower() == asked.strip()}
+        return {self._match(device) for device in found}
+
+    def _match(self, device: str) -> tuple[Any, ...]:
+        label = self.labels.get(device, (None, 0))[0]
+        open_row = next((r for r in self.requests.values() if r["device"] == device and r["outcome"] == "pending"), None)
+        if device in self.grants:
+            return (device, self.grants[device]["name"], label, "paired")
+        return (device, open_row["name"] if open_row else None, label, "pending" if open_row else "gone")
