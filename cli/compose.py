@@ -40,7 +40,7 @@ class NoLog(PairingError):
 
     def __init__(self, home: Path) -> None:
         self.home = home
-        super().__init__(f"there is no log in {home}. Start the gateway once to make it: pairing serve")
+        super().__init__(f"there is no log in {home}; starting the gateway once makes it. Try: pairing serve")
 
 
 class KeyLost(PairingError):
@@ -48,8 +48,8 @@ class KeyLost(PairingError):
 
     def __init__(self, home: Path) -> None:
         super().__init__(
-            f"{home / LOG} holds events, but {home / keys.FILE} is missing. Put the key back from its backup, or accept that "
-            f"every device must collect a new token: pairing serve --new-key"
+            f"{home / LOG} holds events, but {home / keys.FILE} is missing. Put the key back from its backup; without it "
+            f"every device must collect a new token. Try: pairing serve --new-key"
         )
 
 

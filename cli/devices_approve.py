@@ -93,7 +93,7 @@ async def _preview(reach: Reach) -> Told:
     newest = max(held.pending, key=lambda entry: entry.get("ts") or 0)
     command = _command(reach, newest)
     secret = next((name for name, given in (("--token", reach.token), ("--password", reach.password)) if given), None)
-    notes = [f"Nothing was approved. Approve this exact request with: {command}"]
+    notes = [f"\nNothing was approved. Approve this exact request with:\n  {command}"]
     if secret:
         notes.append(f"Give the same {secret} again.")
     others = len(held.pending) - 1

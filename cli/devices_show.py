@@ -88,7 +88,9 @@ def _paired(entries: Any, now: int) -> str:
         held = ", ".join(plain(role) for role in roles(entry)) or "none"
         seen = "connected" if entry.get("connected") else _seen(entry, now)
         rows.append((short(entry), called(entry), held, token_words(entry), seen, plain(entry.get("remoteIp") or ""), scopes))
-    return table(("Id", "Device", "Roles", "Tokens", "Seen", "Address", "Scopes"), rows)
+    heads = ("Id", "Device", "Roles", "Tokens", "Seen", "Address", "Scopes")
+    shown = [column for column, head in enumerate(heads) if head != "Address" or any(row[column] for row in rows)]
+    return table([heads[column] for column in shown], [[row[column] for column in shown] for row in rows])
 
 
 def _seen(entry: Any, now: int) -> str:

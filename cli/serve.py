@@ -55,29 +55,23 @@ def serve(
         "log.level": log_level,
         "log.format": log_format,
     }
-    from pairing.refusals import Exit, PairingError
     from pairing.settings import default_home, ensure_home, load
 
     from . import logs
 
+    folder = home or default_home(os.environ)
+    # The file is judged before anything is made, so that a mistake in it leaves nothing behind.
+    load(folder, env=os.environ, flags=flags)
+    ensure_home(folder)
+    settings = load(folder, env=os.environ, flags=flags, serving=True)
+    logs.configure(settings.log.level, settings.log.format)
     try:
-        folder = home or default_home(os.environ)
-        # The file is judged before anything is made, so that a mistake in it leaves nothing behind.
-        load(folder, env=os.environ, flags=flags)
-        ensure_home(folder)
-        settings = load(folder, env=os.environ, flags=flags, serving=True)
-        logs.configure(settings.log.level, settings.log.format)
-        ended = _run(settings, new_key=new_key)
-    except PairingError as error:
-        click.echo(f"pairing: {error}", err=True)
-        sys.exit(Exit.USAGE if type(error).__name__ == "SettingsError" else Exit.BROKEN)
+        _run(settings, new_key=new_key)
     except OSError as error:
-        click.echo(f"pairing: {_unbound(error, port or settings.gateway.port, settings.gateway.host)}", err=True)
-        sys.exit(Exit.FAILED)
-    sys.exit(ended)
+        raise _unbound(error, settings.gateway.port, settings.gateway.host) from None
 
 
-def _run(settings: "Settings", *, new_key: bool) -> int:
+def _run(settings: "Settings", *, new_key: bool) -> None:
     import anyio
 
     try:
@@ -90,7 +84,6 @@ def _run(settings: "Settings", *, new_key: bool) -> int:
         anyio.run(_serve, settings, new_key, backend_options=options)
     except BaseExceptionGroup as group:
         raise _first(group) from None
-    return 0
 
 
 def _first(error: BaseException) -> BaseException:
@@ -196,12 +189,20 @@ def _say_hello(settings: "Settings", address: tuple[str, int]) -> None:
     sys.stdout.flush()
 
 
-def _unbound(error: OSError, port: int, host: str) -> str:
+def _unbound(error: OSError, port: int, host: str) -> Exception:
     import errno
 
-    from .occupant import occupant
+    from pairing.refusals import Exit
 
-    if error.errno != errno.EADDRINUSE:
-        return f"cannot listen on {host}:{port}: {error.strerror or error}"
-    holder = occupant(port) or "another program"
-    return f"port {port} is taken by {holder}. Stop it, or choose another port: pairing serve --port {port + 1}"
+    from .occupant import occupant
+    from .voice import Failure
+
+    if error.errno == errno.EADDRINUSE:
+        holder = occupant(port) or "another program"
+        hint = f"Stop it, or choose another port: pairing serve --port {port + 1}"
+        return Failure(Exit.FAILED, "port-taken", f"port {port} is taken by {holder}", hint)
+    if error.errno in {errno.EADDRNOTAVAIL, errno.EACCES}:
+        why = (error.strerror or str(error)).lower()
+        hint = "Choose an address of this host with --bind, and a port above 1023 with --port."
+        return Failure(Exit.FAILED, "cannot-listen", f"cannot listen on {host}:{port}: {why}", hint)
+    return error

@@ -159,13 +159,12 @@ def _aligned(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 def _drawn(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     import shutil
 
-    from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     console = Console(width=shutil.get_terminal_size().columns, force_terminal=True)
-    drawn = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    drawn = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
     for column, head in enumerate(heads):
         drawn.add_column(head, no_wrap=column == 0, overflow="fold")
     for row in rows:

@@ -203,7 +203,8 @@ def _approve(state: Device, c: Approve) -> Events:
     if pending is None:
         return ()
     if c.seen is not None and c.seen != pending.digest:
-        raise Refused(Reason.REQUEST_CHANGED, request=pending.request, details={"seen": c.seen, "now": pending.digest})
+        truth = {"requestId": pending.request, "seen": c.seen, "now": pending.digest}
+        raise Refused(Reason.REQUEST_CHANGED, request=pending.request, details=truth)
     if scope := _misfit(pending):
         raise Refused(Reason.INVALID_SCOPE, scope=scope)
     access = tuple((role, _next_scopes(state.grant, pending, role, c.under)) for role in pending.roles)

@@ -236,10 +236,14 @@ class PairList(Struct, frozen=True):
     paired: tuple[PairedEntry, ...]
 
 
-class DeviceList(Struct, frozen=True):
-    """The answer to `device.list`: the same lists with what the protocol's own method leaves out, true at `position`."""
+class DeviceList(Struct, frozen=True, rename="camel", kw_only=True):
+    """The answer to `device.list`: the same lists with what the protocol's own method leaves out, true at `position`.
+
+    `device_id` is the device that was asked for, if one was; `closed` its requests that have ended, latest first.
+    """
 
     position: int
+    device_id: str | UnsetType = UNSET
     pending: tuple[entries.PendingView, ...]
     paired: tuple[PairedEntry, ...]
     closed: tuple[entries.ClosedEntry, ...] = ()
@@ -265,10 +269,11 @@ async def device_list(call: Call[ListParams]) -> DeviceList:
     paired = await service.views.paired(device=device)
     connected = service.sessions.connected
     return DeviceList(
-        paired.position,
-        tuple(entries.pending_view(row) for row in pending.rows),
-        tuple(entries.paired(row, connected(row.device)) for row in paired.rows),
-        entries.closed(await service.desk.device(device)) if device else (),
+        position=paired.position,
+        device_id=device or UNSET,
+        pending=tuple(entries.pending_view(row) for row in pending.rows),
+        paired=tuple(entries.paired(row, connected(row.device)) for row in paired.rows),
+        closed=entries.closed(await service.desk.device(device)) if device else (),
     )
 
 

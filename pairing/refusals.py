@@ -111,7 +111,7 @@ SAYINGS: dict[Reason, Saying] = {
     Reason.TOKEN_MISMATCH: Saying(
         _INVALID,
         "unauthorized: gateway token mismatch ({token_hint})",
-        "The shared token is not this gateway's. On its host: pairing config get gateway.auth.token",
+        "The shared token is not this gateway's. On its host: pairing config get gateway.auth.token --reveal",
         "AUTH_TOKEN_MISMATCH",
         step=_CREDENTIALS,
     ),

@@ -109,13 +109,13 @@ def refusals() -> str:
     lines += ["", "## Exit codes", "", "| code | meaning |", "| --- | --- |"]
     meanings = {
         "OK": "done, or nothing had to be done",
-        "FAILED": "a preview that changed nothing, or a failure without a code of its own",
-        "USAGE": "the command or the settings are wrong",
-        "REFUSED": "the gateway said no",
+        "FAILED": "nothing was done: a preview, or a failure of no other kind",
+        "USAGE": "the command was not understood",
+        "REFUSED": "refused, or waiting for approval; also settings that are wrong",
         "NOT_FOUND": "no such device, request, key or log",
         "AMBIGUOUS": "the name means several devices; nothing was changed",
         "UNREACHABLE": "no gateway answered in time",
-        "BROKEN": "the log or another part of the machinery is damaged",
+        "BROKEN": "something is broken: the log, a file, the program",
     }
     lines += [f"| {getattr(Exit, name)} | {meaning} |" for name, meaning in meanings.items()]
     return "\n".join([*lines, ""])

@@ -175,7 +175,7 @@ def test_latest_only_previews(house: House, args: tuple[str, ...]) -> None:
     result = house.run("devices", "approve", *args)
     assert result.exit_code == Exit.FAILED
     assert result.stdout.startswith(f"Selected pending device request {newest}\n")
-    command = re.search(r"Approve this exact request with: (pairing devices approve \S+ --seen \S+)$", result.stderr, re.M)
+    command = re.search(r"Approve this exact request with:\n  (pairing devices approve \S+ --seen \S+)$", result.stderr, re.M)
     assert command is not None
     assert "1 more is waiting" in result.stderr
     assert len(house.json("devices", "list")["pending"]) == 2

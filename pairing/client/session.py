@@ -247,9 +247,11 @@ async def _dial(place: Endpoint, login: Login) -> ClientConnection:
     except InvalidStatus as error:
         raise Unreachable(place.url, f"it answers HTTP {error.response.status_code}, which is no gateway's welcome") from None
     except ssl.SSLError as error:
-        raise Unreachable(place.url, f"TLS: {error.reason or error}") from None
+        why = getattr(error, "verify_message", None) or error.reason or error
+        raise Unreachable(place.url, f"TLS failed: {why}") from None
     except (InvalidHandshake, EOFError) as error:
-        raise Unreachable(place.url, f"it does not speak WebSocket ({type(error).__name__})") from None
+        other = "" if place.secure else ", or only over TLS (wss://)"
+        raise Unreachable(place.url, f"it does not speak WebSocket ({type(error).__name__}){other}") from None
     except OSError as error:
         refused = isinstance(error, ConnectionRefusedError)
         why = "connection refused" if refused else error.strerror or str(error)

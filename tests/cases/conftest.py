@@ -192,7 +192,7 @@ class World:
         url = f"ws://{name}:{self.port}{path}"
         more |= {"host": "127.0.0.1", "port": self.port, "proxy": None}
         return await self._stack.enter_async_context(
-            connect(url, additional_headers=headers or {}, compression=None, max_size=None, **more)
+            connect(url, additional_headers=headers or {}, compression=None, max_size=None, max_queue=None, **more)
         )
 
     async def dial(

@@ -3,6 +3,8 @@
 import anyio
 import pytest
 
+from pairing.commands import Rename
+
 READ = ("operator.read",)
 TRUSTED = {"gateway.nodes.pairing.autoApproveCidrs": ["192.0.2.0/24"]}
 PROXIED = {"gateway.nodes.pairing.autoApproveCidrs": ["203.0.113.0/24"]}
@@ -208,3 +210,20 @@ async def test_an_older_request_that_needs_a_person_spoils_the_silence(world, el
     (pending,) = await admin.pending(device)
     assert (pending["silent"], pending["roles"]) == (False, ["operator", "node"])
     assert await admin.paired(device) == []
+
+
+async def test_a_herd_on_the_own_host_is_let_in_to_the_last(world):
+    """PL-01, PL-15: sixty fresh devices at once, while another process writes to the same log; nobody is sent away as busy."""
+    w = await world({"gateway.maxPreauthPerAddress": 100})
+    known, inside = w.device(), []
+    await w.inside(known, scopes=READ)
+
+    async def one():
+        inside.append(await w.inside(w.device(), scopes=READ))
+
+    async with w.beside() as other, anyio.create_task_group() as tasks:
+        for _ in range(60):
+            tasks.start_soon(one)
+        for number in range(60):
+            await other.service.desk.handle(Rename(device=known.device, labelled=str(number), **w.stamp()))
+    assert len({client.token for client in inside}) == 60

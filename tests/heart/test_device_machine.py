@@ -651,7 +651,8 @@ class Pairings(RuleBasedStateMachine):
             old = tokens.pop(role, None)
             if token == old or isinstance(command, Rename):
                 continue
-            changed = set(token.scopes) if old is None or old.revoked_at else set(token.scopes) | set(old.scopes)
+            ended = set(old.scopes) if old and before.grant.live(role, self.under) else set()
+            changed = set(token.scopes) | ended
             assert ADMIN in held if role != "operator" else within(role, changed, held), (command, old, token)
         for role, token in tokens.items():
             assert ADMIN in held if role != "operator" else within(role, token.scopes, held), (command, token)
