@@ -8,7 +8,7 @@ import platform
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -99,7 +99,8 @@ def shown(settings: Settings) -> dict[str, Any]:
             table = tree
             for section in sections:
                 table = table.setdefault(section, {})
-            table[last] = plain(settings.value(name))
+            if (value := settings.value(name)) is not None:
+                table[last] = plain(value)
     return tree
 
 
@@ -118,7 +119,9 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
     if not (settings.home / LOG).exists():
         raise NoLog(settings.home)
     async with open_all(settings) as opened:
-        yield opened.service
+        # Which secret a gateway serves under is for the log to say: this command's own environment may name another one.
+        house = await opened.service.desk.house()
+        yield replace(opened.service, under=house.secret or opened.service.under)
 
 
 @asynccontextmanager
@@ -142,7 +145,8 @@ async def open_all(
         try:
             views = await Views.open(log, home / VIEWS, activity)
             try:
-                yield Opened(_service(settings, log, views, keyring, sessions), log, views, activity)
+                service = replace(_service(settings, log, views, keyring, sessions), notes=activity)
+                yield Opened(service, log, views, activity)
             finally:
                 await views.close()
         finally:

@@ -110,6 +110,7 @@ async def _show(reach: Reach, device: str) -> Told:
         "device": found.paired,
         "pending": found.pending,
         "closed": found.closed,
+        "refused": found.refused,
     }
     now = clock()
     parts = [_device(found.paired, now) if found.paired else f"{plain(found.id, 128)}\n  not paired"]
@@ -117,7 +118,22 @@ async def _show(reach: Reach, device: str) -> Told:
         parts.append("Open requests\n\n" + "\n\n".join(card(entry, found.paired, now) for entry in found.pending))
     if found.closed:
         parts.append("Ended requests\n\n" + _closed(found.closed))
+    if found.refused:
+        parts.append("Turned away lately\n\n" + _refused(found.refused, now))
     return Told(document, "\n\n".join(parts) + f"\n\nAs of position {found.position}.")
+
+
+def _refused(entries: Any, now: int) -> str:
+    rows = []
+    for entry in entries:
+        at, count = entry.get("atMs"), entry.get("count", 1)
+        last = age(at, now) if isinstance(at, int) else ""
+        rule: Any = next((step for step in reversed(entry.get("trace", ())) if not step.get("passed")), {})
+        why = f"{plain(rule.get('rule', ''))}: {plain(rule.get('found', ''), 64)}"
+        if rule.get("needed"):
+            why += f", needed {plain(rule['needed'], 64)}"
+        rows.append((plain(entry.get("reference", "?")), plain(entry.get("reason", "?")), f"{count}x", last, why))
+    return table(("Reference", "Reason", "Times", "Last", "Rule that failed"), rows)
 
 
 def _device(entry: Any, now: int) -> str:

@@ -18,6 +18,7 @@ class Listing(NamedTuple):
     pending: tuple[Entry, ...]
     paired: tuple[Entry, ...]
     closed: tuple[Entry, ...]
+    refused: tuple[Entry, ...]
 
     def device(self, id: object) -> Entry | None:
         """Return the paired device of an id."""
@@ -32,6 +33,7 @@ class Named(NamedTuple):
     paired: Entry | None
     pending: tuple[Entry, ...]
     closed: tuple[Entry, ...]
+    refused: tuple[Entry, ...]
 
     @property
     def words(self) -> str:
@@ -52,7 +54,9 @@ def _listing(found: dict[str, Any]) -> Listing:
         return tuple(entry for entry in held if isinstance(entry, dict)) if isinstance(held, list) else ()
 
     position = found.get("position")
-    return Listing(position if isinstance(position, int) else 0, entries("pending"), entries("paired"), entries("closed"))
+    return Listing(
+        position if isinstance(position, int) else 0, entries("pending"), entries("paired"), entries("closed"), entries("refused")
+    )
 
 
 async def find_device(door: Door, name: str) -> Named:
@@ -66,7 +70,7 @@ async def find_device(door: Door, name: str) -> Named:
     found = await door.call("device.list", {"device": name})
     held = _listing(found)
     told = found.get("deviceId") or next((entry.get("deviceId") for entry in (*held.paired, *held.pending)), name)
-    return Named(str(told), held.position, held.paired[0] if held.paired else None, held.pending, held.closed)
+    return Named(str(told), held.position, held.paired[0] if held.paired else None, held.pending, held.closed, held.refused)
 
 
 async def find_request(door: Door, text: str) -> tuple[str, Listing]:

@@ -216,8 +216,8 @@ def _grant(state: Device, pending: Pending, c: Approve | Knock, means: Means) ->
     """The one way in which access comes to be, for a person's approval and a silent one alike (A2, T7)."""
     old = state.grant
     roles = tidy((*(old.roles if old else ()), *pending.roles))
-    scopes = tidy((*(old.scopes if old else ()), *pending.scopes))
     under = c.wanted.under if isinstance(c, Knock) else c.under
+    scopes = tidy((*(_kept(old, pending, under) if old else ()), *pending.scopes))
     approved = RequestApproved(
         at=c.now, request=pending.request, digest=pending.digest, means=means, roles=pending.roles, scopes=pending.scopes
     )
@@ -265,6 +265,15 @@ def _upgraded(
         client_mode=pending.client_mode,
         named=pending.named,
     )
+
+
+def _kept(grant: Grant, pending: Pending, under: str | None) -> tuple[str, ...]:
+    """Return what an approval leaves of the baseline: of a role that comes back from the dead, only what its next token holds.
+
+    The rest was shut off with the token; nobody has looked at it now, and nobody was asked whether they hold it (A1, R2, V7).
+    """
+    back = {role: _next_scopes(grant, pending, role, under) for role in pending.roles if grant.live(role, under) is None}
+    return tuple(s for s in grant.scopes if all(not belongs(s, role) or covers(role, held, (s,)) for role, held in back.items()))
 
 
 def _next_scopes(grant: Grant | None, pending: Pending, role: str, under: str | None) -> tuple[str, ...]:
@@ -373,7 +382,8 @@ def _rotate(state: Device, c: Rotate) -> Events:
     scopes = normalise(kept if c.scopes is None else c.scopes)
     if not covers(c.role, grant.scopes, scopes):
         raise Refused(Reason.ROTATION_DENIED)
-    ends = old.scopes if old and old.revoked_at is None else ()
+    # A dead token that comes back makes the whole baseline of its role reachable again (A3, A6).
+    ends = old.scopes if old and old.revoked_at is None else of_role(grant.scopes, c.role)
     _permit("rotate", c, ((c.role, (*scopes, *ends)),), Reason.ROTATION_DENIED)
     return _token(old, c.role, scopes, c, under=old.under if old else None, live=False)
 

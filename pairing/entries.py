@@ -14,7 +14,8 @@ from msgspec import Struct, field
 from .authority import NODE
 from .device import Device
 from .events import Personal, RequestOpened
-from .listing import Fate, PairedRow, PendingRow, TokenRow
+from .listing import Fate, PairedRow, PendingRow, RefusedContact, TokenRow
+from .verdict import Step
 
 
 class Entry(Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
@@ -91,6 +92,21 @@ class ClosedEntry(Entry, frozen=True, kw_only=True):
     outcome: str
     at_ms: int
     superseded_by: str | None = None
+
+
+class RefusedEntry(Entry, frozen=True, kw_only=True):
+    """A contact that was turned away, under its reference: how often, the rules that were tried, and what each compared."""
+
+    reference: str
+    reason: str
+    code: str
+    at_ms: int
+    first_at_ms: int
+    count: int
+    role: str | None = None
+    scopes: tuple[str, ...] = ()
+    remote_ip: str | None = None
+    trace: tuple[Step, ...] = ()
 
 
 class Presence(Entry, frozen=True, kw_only=True):
@@ -192,9 +208,7 @@ def pending(row: PendingRow) -> PendingEntry:
 
 def pending_view(row: PendingRow) -> PendingView:
     """Return an open request as our own lists show it."""
-    return PendingView(
-        **_pending(row), reason=row.need, expires_at_ms=row.expires_at, digest=row.digest, position=row.position
-    )
+    return PendingView(**_pending(row), reason=row.need, expires_at_ms=row.expires_at, digest=row.digest, position=row.position)
 
 
 def _pending(row: PendingRow) -> dict[str, Any]:
@@ -278,6 +292,22 @@ def closed(state: Device) -> tuple[ClosedEntry, ...]:
     """Return the requests of a device that have ended, latest first, as far as its state remembers."""
     return tuple(
         ClosedEntry(request_id=c.request, outcome=c.ending, at_ms=c.at, superseded_by=c.by) for c in reversed(state.closed)
+    )
+
+
+def refused(contact: RefusedContact) -> RefusedEntry:
+    """Return a refused contact as an operator sees it."""
+    return RefusedEntry(
+        reference=contact.reference,
+        reason=contact.reason,
+        code=contact.code,
+        at_ms=contact.at,
+        first_at_ms=contact.first_at,
+        count=contact.count,
+        role=contact.role,
+        scopes=contact.scopes,
+        remote_ip=contact.address,
+        trace=contact.trace,
     )
 
 

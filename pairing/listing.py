@@ -151,10 +151,13 @@ class Notes(Protocol):
     """Where the service notes in passing what is not authority: cheap, synchronous, and lost without harm."""
 
     def note_use(self, device: str, role: str, issue: str, now: int, address: str | None) -> None:
-        """Note that a device used the token of a role."""
+        """Note that a device used the token of a role; role and issue are empty where it came in by the shared secret."""
 
     def refuse(self, contact: RefusedContact) -> str:
         """Note that a contact was refused, and return the short reference to tell it."""
+
+    async def recent(self, device: str | None = None, limit: int = 100) -> tuple[RefusedContact, ...]:
+        """Return refused contacts, the latest first: of one device, or of all."""
 
 
 class Listing(Protocol):

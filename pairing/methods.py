@@ -19,7 +19,7 @@ from .desk import Desk, Handled
 from .device import Device
 from .entries import Node, PairedEntry, PendingEntry, Presence
 from .events import DeviceEvent, Personal, TokenIssued, TokenRevoked, TokenRotated, kind_of
-from .listing import Fate, Listing
+from .listing import Fate, Listing, Notes
 from .refusals import Reason, Refused
 from .shapes import BadParams, Name, NoParams, decode_params
 from .tokens import Keyring
@@ -67,6 +67,7 @@ class Service:
     version: str
     under: str | None = None
     sessions: Sessions = field(default_factory=Nobody)
+    notes: Notes | None = None
     started_at: int = 0
     host: str = ""
     config_path: str = ""
@@ -239,7 +240,8 @@ class PairList(Struct, frozen=True):
 class DeviceList(Struct, frozen=True, rename="camel", kw_only=True):
     """The answer to `device.list`: the same lists with what the protocol's own method leaves out, true at `position`.
 
-    `device_id` is the device that was asked for, if one was; `closed` its requests that have ended, latest first.
+    `device_id` is the device that was asked for, if one was; `closed` its requests that have ended, and `refused` its contacts
+    that were turned away, latest first.
     """
 
     position: int
@@ -247,6 +249,7 @@ class DeviceList(Struct, frozen=True, rename="camel", kw_only=True):
     pending: tuple[entries.PendingView, ...]
     paired: tuple[PairedEntry, ...]
     closed: tuple[entries.ClosedEntry, ...] = ()
+    refused: tuple[entries.RefusedEntry, ...] = ()
 
 
 async def pair_list(call: Call[NoParams]) -> PairList:
@@ -274,7 +277,16 @@ async def device_list(call: Call[ListParams]) -> DeviceList:
         pending=tuple(entries.pending_view(row) for row in pending.rows),
         paired=tuple(entries.paired(row, connected(row.device)) for row in paired.rows),
         closed=entries.closed(await service.desk.device(device)) if device else (),
+        refused=await _refused(call, device) if device else (),
     )
+
+
+async def _refused(call: Call[Any], device: str) -> tuple[entries.RefusedEntry, ...]:
+    """The evidence behind a refusal is the operator's, not the device's (L8)."""
+    notes = call.service.notes
+    if notes is None or call.caller.own is not None:
+        return ()
+    return tuple(entries.refused(contact) for contact in await notes.recent(device, limit=20))
 
 
 async def find(call: Call[Any], name: str) -> str:
@@ -388,9 +400,7 @@ async def _fate(call: Call[Any], request: str, denied: Reason) -> Fate:
     return fate
 
 
-async def _truthful(
-    call: Call[Any], fate: Fate, work: Awaitable[Handled[Device, DeviceEvent]]
-) -> Handled[Device, DeviceEvent]:
+async def _truthful(call: Call[Any], fate: Fate, work: Awaitable[Handled[Device, DeviceEvent]]) -> Handled[Device, DeviceEvent]:
     """Add to a refusal what became of the request: who answered it, when, where that is recorded, and what replaced it."""
     try:
         return await work

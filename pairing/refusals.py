@@ -82,7 +82,6 @@ class Reason(Enum):
     REVOCATION_DENIED = "revocation-denied"
     LABEL_REQUIRED = "label-required"
     REQUEST_CHANGED = "request-changed"
-    POLICY_CHANGED = "policy-changed"
     NEWER_WRITER = "newer-writer"
     BUSY = "busy"
     FENCED = "session-ended"
@@ -271,9 +270,7 @@ SAYINGS: dict[Reason, Saying] = {
         step="wait_then_retry",
         terminal=False,
     ),
-    Reason.UNKNOWN_REQUEST: Saying(
-        _INVALID, "unknown requestId", "{fate}", "UNKNOWN_REQUEST", exit=Exit.NOT_FOUND
-    ),
+    Reason.UNKNOWN_REQUEST: Saying(_INVALID, "unknown requestId", "{fate}", "UNKNOWN_REQUEST", exit=Exit.NOT_FOUND),
     Reason.UNKNOWN_DEVICE: Saying(
         _INVALID, "unknown deviceId", f"See which devices there are: {_LIST}", "UNKNOWN_DEVICE", exit=Exit.NOT_FOUND
     ),
@@ -340,13 +337,6 @@ SAYINGS: dict[Reason, Saying] = {
         "request changed since it was shown",
         "Look again, then approve what it is now: pairing devices approve {request}",
         "REQUEST_CHANGED",
-    ),
-    Reason.POLICY_CHANGED: Saying(
-        "UNAVAILABLE",
-        "the approval policy changed while this was decided",
-        "Try again.",
-        "POLICY_CHANGED",
-        terminal=False,
     ),
     Reason.NEWER_WRITER: Saying(
         "UNAVAILABLE",

@@ -138,9 +138,7 @@ class Herald:
         # The device itself learns of it too: its live sessions may ask for what they were just given.
         self._tell("device.pair.resolved", payload, record, also=lambda s: s.device == device)
 
-    def _tell(
-        self, name: str, payload: object, record: Record, also: Callable[[Session], bool] = lambda _: False
-    ) -> None:
+    def _tell(self, name: str, payload: object, record: Record, also: Callable[[Session], bool] = lambda _: False) -> None:
         event = broadcast(name, payload)
         self._registry.tell(event, to=lambda s: s.joined < record.position and (s.hears_pairing or also(s)))
 

@@ -261,9 +261,7 @@ class Gateway:
         login.note_success(limiter, contact, verdict.method)
         return verdict.method
 
-    def _turned_down(
-        self, contact: Contact, state: Device, presented: Presented, verdict: Verdict, now: int
-    ) -> Refused:
+    def _turned_down(self, contact: Contact, state: Device, presented: Presented, verdict: Verdict, now: int) -> Refused:
         reason = verdict.reason or Reason.AUTH_REQUIRED
         login.note_failure(self.house.limiter, contact, presented, now)
         known = state.grant is not None or state.pending is not None
@@ -285,9 +283,7 @@ class Gateway:
         )
         return self.house.activity.refuse(seen)
 
-    async def _ask(
-        self, contact: Contact, state: Device, position: int, method: Method, now: int
-    ) -> tuple[Device, int]:
+    async def _ask(self, contact: Contact, state: Device, position: int, method: Method, now: int) -> tuple[Device, int]:
         """Have the device's wish decided, and return its state, and up to where it is known, if it may in. Raises `Refused`."""
         service, desk = self.service, self.service.desk
         command = login.knock(self.rules, contact, method, service.keyring, service.under, now, full=False)
@@ -296,7 +292,7 @@ class Gateway:
             raise login.pairing_required(contact, state, Reason.NOT_PAIRED)
         if foreseen := decide(state, command):
             opens = _stays_open(foreseen) and state.pending is None
-            handled = await self._open(contact, command) if opens else await desk.handle(command)
+            handled = await (self._open(contact, state, command) if opens else desk.handle(command))
             # Somebody may have been faster: the credential is judged again on the state that was committed on.
             state, position = handled.state, max(position, handled.position)
             self._credential(contact, state, now)
@@ -307,7 +303,7 @@ class Gateway:
             raise login.pairing_required(contact, state, reason)
         return state, position
 
-    async def _open(self, contact: Contact, command: Knock) -> Handled[Device, DeviceEvent]:
+    async def _open(self, contact: Contact, state: Device, command: Knock) -> Handled[Device, DeviceEvent]:
         """Open a request unless too many are open already; counted one at a time, so that no herd runs past the cap (R10)."""
         address, caps = contact.facts.origin.reported_ip, self.rules.pairing
         async with self._opening:
@@ -315,15 +311,21 @@ class Gateway:
             # Those whose address a header hides count as one source, or hiding it would be the way round the cap.
             here = not contact.facts.origin.local and crowd.here >= caps.max_pending_per_address
             full = here or crowd.total >= caps.max_pending
-            return await self.service.desk.handle(msgspec.structs.replace(command, full=full))
+            try:
+                return await self.service.desk.handle(msgspec.structs.replace(command, full=full))
+            except Refused as refused:
+                if refused.reason is not Reason.TOO_MANY_PENDING:
+                    raise
+                raise login.pairing_required(contact, state, refused.reason) from None
 
     def _welcome(self, link: Link, id: FrameId, contact: Contact, admitted: Admitted) -> Session:
         now = self.service.clock()
         caller = login.caller(self.rules, contact, admitted.method, admitted.state)
         session = Session(link, contact, caller, id=str(uuid.uuid4()), now=now, joined=admitted.position)
-        if caller.standing is not None and caller.standing.issue is not None:
-            address = contact.facts.origin.reported_ip
-            self.house.activity.note_use(caller.standing.device, contact.role, caller.standing.issue, now, address)
+        if caller.standing is not None:
+            # The last use is a token's; who came in by the shared secret was only seen.
+            used = (contact.role, caller.standing.issue) if caller.standing.issue else ("", "")
+            self.house.activity.note_use(caller.standing.device, *used, now, contact.facts.origin.reported_ip)
         link.admit(MAX_PAYLOAD)
         link.send(frames.response_ok(id, self._hello(session, admitted, now)))
         self.registry.add(session)

@@ -169,9 +169,7 @@ class Client:
 class World:
     """One gateway and everything a case needs to speak to it."""
 
-    def __init__(
-        self, opened: Opened, gateway: Gateway, clock: Clock, port: int, stack: AsyncExitStack, rules: Settings
-    ) -> None:
+    def __init__(self, opened: Opened, gateway: Gateway, clock: Clock, port: int, stack: AsyncExitStack, rules: Settings) -> None:
         self.opened, self.gateway, self.clock, self.port, self.rules = opened, gateway, clock, port, rules
         self._stack = stack
         self._seed = 0
@@ -214,7 +212,7 @@ class World:
         via: str | None = None,
         name: str = "127.0.0.1",
     ) -> Client | Refusal:
-        """Make a complete connect. `auth` defaults to the shared token; `sign` changes the fields before, `tamper` after signing."""
+        """Make a complete connect. `auth` defaults to the shared token; `sign` changes fields before, `tamper` after signing."""
         headers = {**(headers or {}), **(REMOTE if remote else {}), **({"X-Forwarded-For": via} if via else {})}
         more = {"local_addr": (source, 0)} if source else {}
         socket = await self.socket(headers=headers, name=name, **more)

@@ -68,7 +68,7 @@ async def test_a_crowd_of_newcomers_hears_each_of_the_others_once_at_most(world)
 
 
 async def test_every_ending_is_announced_once(world):
-    """EV-01, R5: approved, rejected, superseded, withdrawn: one device.pair.resolved each, with the device, the decision and when."""
+    """EV-01, R5: approved, rejected, superseded, withdrawn: one device.pair.resolved each, with device, decision and when."""
     w = await world()
     admin = await w.admin()
     one, two, three = w.device(), w.device(), w.device()

@@ -1,9 +1,11 @@
 """What ends a session, and what a session can do no more once its ground is gone (invariants V1, V2, V4, V5, R8)."""
 
 import json
+from contextlib import suppress
 
 import anyio
 import pytest
+from websockets.exceptions import ConnectionClosed
 
 from pairing import methods
 from pairing.commands import Remove, Revoke, Rotate
@@ -56,11 +58,13 @@ async def test_when_the_answer_is_there_the_session_is_over(world, ending):
     w = await world()
     admin = await w.admin()
     device, token, live = await victim(w)
+    sessions = w.gateway.registry.of_device(device.device)
     assert (await admin.call(*frame(device, ending))).ok
-    with pytest.raises(Exception, match="4001"):
+    assert [session.begin() for session in sessions] == [False] * len(sessions)
+    with suppress(ConnectionClosed):
         await renames(live.socket, device, 5)
-        await live.call("health")
     assert await live.closed() == GONE
+    assert [event for event in live.events if event["type"] == "res"] == []
     assert await after_the_end(w, device) == []
     dead = await w.by_token(device, token, scopes=PAIRING)
     assert dead.details["code"] == "AUTH_DEVICE_TOKEN_MISMATCH"
@@ -132,7 +136,7 @@ async def test_nothing_is_committed_on_ground_that_another_process_took_away(wor
 @pytest.mark.parametrize("scopes", [("operator.pairing", "operator.read"), ADMIN])
 @pytest.mark.parametrize("ending", ENDINGS)
 async def test_an_approval_in_flight_dies_with_its_approver(world, ending, scopes):
-    """R8: the session has not been told yet; its approval, of its own request or another's, is refused in the step that commits."""
+    """R8: the session has not been told yet; its approval, of its own request or another's, is refused where it commits."""
     w = await world()
     device, _, _ = await victim(w, scopes)
     target = w.device() if scopes == ADMIN else device
@@ -144,13 +148,32 @@ async def test_an_approval_in_flight_dies_with_its_approver(world, ending, scope
     async with w.beside() as other:
         await other.service.desk.handle(command(w, device, ending))
         with pytest.raises(Refused) as refused:
-            await methods.call(
-                service, session.caller, "device.pair.approve", json.dumps({"requestId": request}).encode()
-            )
+            await methods.call(service, session.caller, "device.pair.approve", json.dumps({"requestId": request}).encode())
     expected = {Reason.FENCED} if scopes == ADMIN or ending != "remove" else {Reason.FENCED, Reason.UNKNOWN_REQUEST}
     assert refused.value.reason in expected
     approved = [row for row in await w.records("request.approved") if request.encode() in row.body]
     assert approved == []
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+async def test_a_login_that_was_overtaken_is_judged_again(world, monkeypatch, ending):
+    """V1, R8: between the judgement of a login and its session another process ends the access, and everybody else was told."""
+    w = await world()
+    device, token, _ = await victim(w)
+    ask, overtaken = w.gateway._ask, []
+
+    async def slow(*more):
+        judged = await ask(*more)
+        if not overtaken:
+            overtaken.append(ending)
+            await w.behind(command(w, device, ending))
+            await w.gateway.herald.reached((await w.opened.log.head()).position)
+        return judged
+
+    monkeypatch.setattr(w.gateway, "_ask", slow)
+    refused = await w.by_token(device, token, scopes=PAIRING, remote=True)
+    assert refused.details["code"] == "AUTH_DEVICE_TOKEN_MISMATCH"
+    assert w.gateway.registry.of_device(device.device) == ()
 
 
 async def test_sessions_of_others_live_on(world):

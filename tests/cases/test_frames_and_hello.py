@@ -100,9 +100,7 @@ async def test_newer_clients_may_send_keys_that_are_unknown_here(world):
     assert client.hello["protocol"] == 4
 
 
-@pytest.mark.parametrize(
-    ("asked", "spoken"), [((3, 3), 3), ((1, 9), 4), ((4, 4), 4), ((3, 4), 4), ((1, 3), 3), ((4, 9), 4)]
-)
+@pytest.mark.parametrize(("asked", "spoken"), [((3, 3), 3), ((1, 9), 4), ((4, 4), 4), ((3, 4), 4), ((1, 3), 3), ((4, 9), 4)])
 async def test_the_highest_common_protocol_is_spoken(world, asked, spoken):
     """FR-19 for a gateway that speaks 3 and 4: every range with one of them is accepted."""
     w = await world()

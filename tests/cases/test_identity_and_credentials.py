@@ -363,8 +363,11 @@ async def test_last_use_is_of_the_token_not_of_the_device(world):
     assert "lastUsedAtMs" not in await _token(admin, device)
     await w.by_token(device, token, scopes=("operator.read",))
     used = (await _token(admin, device))["lastUsedAtMs"]
+    w.clock.ahead = 1_000
     await w.inside(device, scopes=("operator.read",))
     assert (await _token(admin, device))["lastUsedAtMs"] == used
+    listed = (await admin.call("device.pair.list")).payload["paired"]
+    assert next(entry for entry in listed if entry["deviceId"] == device.device)["lastSeenAtMs"] > used
     assert [row.kind for row in await w.records()].count("token.issued") == 2
 
 

@@ -15,7 +15,7 @@ WRONG = {"token": "wrong"}
 
 @pytest.mark.parametrize("proven", [True, False])
 async def test_after_too_many_wrong_secrets_an_address_must_wait_even_with_the_right_one(world, proven):
-    """RL-01: the third mistake is still called one; then AUTH_RATE_LIMITED until the lockout is over, with a device or without."""
+    """RL-01: the third mistake is still called one; then AUTH_RATE_LIMITED until the lockout is over, device or not."""
     w = await world(STRICT)
 
     def who():

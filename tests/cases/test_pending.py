@@ -74,7 +74,7 @@ async def test_a_retry_keeps_a_request_alive(world):
 
 
 async def test_a_wider_retry_replaces_the_request_and_both_ends_are_told(world):
-    """PD-05 with difference 6, R5: a new id with what both asked for; the old one is announced as answered, the new one as open."""
+    """PD-05 with difference 6, R5: a new id with what both asked for; the old one is announced as over, the new one as open."""
     w = await world()
     admin, device = await w.admin(), w.device()
     old = await w.ask(device, scopes=READ)

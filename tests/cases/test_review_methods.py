@@ -128,7 +128,7 @@ async def test_nobody_grants_what_they_do_not_hold(world, asked, held, missing):
 
 
 async def test_the_own_host_with_the_right_secret_grants_up_to_its_ceiling(world):
-    """RP-15, RP-17 by difference 3: a local session that asked for pairing alone approves any operator's request, and no further."""
+    """RP-15, RP-17 by difference 3: a local session with pairing rights alone approves any operator's request, and no further."""
     w = await world()
     local = await w.inside(w.device(), scopes=PAIRING)
     for asked in (READ, ADMIN):
@@ -277,7 +277,7 @@ async def test_removing_ends_access_and_so_needs_it(world):
 
 @pytest.mark.parametrize("both", [True, False])
 async def test_a_bound_session_removes_itself_unless_it_is_more_than_an_operator(world, both):
-    """V9-27, V9-23, A7: its own device only; with another role besides that is an admin's to do. Its socket closes after the answer."""
+    """V9-27, V9-23, A7: its own device only, and not where it has another role besides; its socket closes after the answer."""
     w = await world()
     admin, device = await w.admin(), w.device()
     token = (await w.inside(device, scopes=PAIRING)).token
@@ -297,7 +297,7 @@ async def test_a_bound_session_removes_itself_unless_it_is_more_than_an_operator
 
 
 async def test_scopes_of_a_node_are_held_by_its_token_alone(world):
-    """RP-47 with differences 4 and 1: an admin approves node.exec; the token covers it, and too wide a wish is called just that."""
+    """RP-47 with differences 4 and 1: an admin approves node.exec; the token covers it; a wish too wide is called just that."""
     w = await world()
     admin, device = await w.admin(), w.device()
     weak = await reviewer(w, admin)
@@ -337,7 +337,7 @@ async def test_a_repair_that_asks_for_nothing_gets_back_what_was(world):
 
 
 async def test_the_second_of_two_equal_answers_learns_of_the_first(world):
-    """R6, D11: both succeed, one event; the receipt says which it is and that the second changed nothing. The other answer fails."""
+    """R6, D11: both succeed, one event; the receipt says which, that the others changed nothing; the opposite answer fails."""
     w = await world()
     request = await w.ask(w.device(), scopes=READ)
     admins, answers = [await w.admin() for _ in range(4)], []
@@ -388,7 +388,7 @@ async def test_an_approval_covers_what_was_seen_and_nothing_later(world):
 
 
 async def test_our_own_list_says_more_and_where_it_is_true(world):
-    """`device.list`: why, until when, its digest, its position; one device by prefix or label; ambiguity lists the candidates (L14)."""
+    """`device.list`: why, until when, digest, position; one device by prefix or label; ambiguity lists candidates (L14)."""
     w = await world()
     admin, device, other = await w.admin(), w.device(), w.device()
     request = await w.ask(device, scopes=READ)

@@ -25,7 +25,7 @@ async def test_a_device_on_the_own_host_is_paired_at_once(world):
 
 
 async def test_a_device_from_elsewhere_waits_for_a_person(world, elsewhere):
-    """PL-03: remote by its TCP source; the details say what it waits for and nothing else, and the close frame names the request."""
+    """PL-03: remote by its TCP source; the details say what it waits for and no more; the close frame names the request."""
     w = await world()
     device = w.device()
     refused = await w.outside(device, scopes=READ, source=elsewhere["192.0.2.2"])
@@ -126,7 +126,7 @@ async def test_a_node_on_the_own_host_is_paired_at_once(world):
 
 
 async def test_silence_has_a_ceiling(world):
-    """N7, difference 2: what lies above gateway.pairing.localCeiling waits for a person, and nothing of it is merged meanwhile."""
+    """N7, difference 2: what lies above gateway.pairing.localCeiling waits for a person; nothing of it is merged meanwhile."""
     w = await world({"gateway.pairing.localCeiling": ["operator.read", "operator.pairing"]})
     device = w.device()
     await w.inside(device, scopes=READ)
@@ -194,9 +194,7 @@ async def test_an_address_that_a_trusted_proxy_reports_counts(world, elsewhere):
 async def test_the_client_may_write_what_it_likes_left_of_its_own_address(world, elsewhere):
     """N8, CI-07: read from the right; what a client claims of itself moves it into no network."""
     w = await world(PROXIED | {"gateway.trustedProxies": ["192.0.2.2"]})
-    refused = await w.outside(
-        w.device(), role="node", source=elsewhere["192.0.2.2"], via="203.0.113.9, 198.51.100.9"
-    )
+    refused = await w.outside(w.device(), role="node", source=elsewhere["192.0.2.2"], via="203.0.113.9, 198.51.100.9")
     assert refused.details["reason"] == "not-paired"
 
 

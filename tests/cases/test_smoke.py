@@ -23,7 +23,8 @@ async def test_a_device_asks_an_operator_approves_and_it_returns_with_its_token(
     assert again.token == token
 
     rotated = await operator.call("device.token.rotate", {"deviceId": phone.device, "role": "operator"})
-    assert rotated.ok and "token" not in rotated.payload
+    assert rotated.ok
+    assert "token" not in rotated.payload
     assert await again.closed() == (4001, "device removed")
     dead = await w.by_token(phone, token, scopes=("operator.read",), remote=True)
     assert dead.details["code"] == "AUTH_DEVICE_TOKEN_MISMATCH"
@@ -47,3 +48,19 @@ async def test_a_connected_node_is_listed_as_connected_and_a_gone_one_as_gone(wo
         if not listed["connected"]:
             break
     assert (listed["paired"], listed["connected"], listed["caps"]) == (True, False, [])
+
+
+async def test_an_operator_sees_why_a_known_device_was_turned_away_and_the_device_does_not(world):
+    """L8: the refusal carries a reference; the rules tried, and what each compared, are kept under it, folded into one."""
+    w = await world()
+    operator, phone = await w.admin(), w.device()
+    token = (await w.inside(phone, scopes=("operator.read",))).token
+    assert (await operator.call("device.token.rotate", {"deviceId": phone.device, "role": "operator"})).ok
+    for _ in range(3):
+        dead = await w.by_token(phone, token, scopes=("operator.read",), remote=True)
+    listed = (await operator.call("device.list", {"device": phone.device})).payload
+    (kept,) = listed["refused"]
+    assert (kept["reference"], kept["reason"], kept["count"]) == (dead.details["reference"], "device_token_mismatch", 3)
+    failed = [step["rule"] for step in kept["trace"] if not step["passed"]]
+    assert failed == ["shared-secret", "token-current"]
+    assert token not in str(listed)

@@ -96,7 +96,7 @@ async def test_a_rotation_may_narrow(world):
 
 
 async def test_a_rotation_needs_what_the_next_token_can_do_and_what_the_last_one_could(world):
-    """TK-09 by difference 4, A3, A6: pairing rights from elsewhere neither issue nor end an admin's token, whatever is asked for."""
+    """TK-09 by difference 4, A3, A6: pairing rights from elsewhere neither issue nor end an admin's token, whatever they ask."""
     w = await world()
     admin = await w.admin()
     weak = await w.grant(admin, w.device(), scopes=PAIRING)

@@ -200,14 +200,16 @@ async def test_a_node_on_the_own_host_becomes_an_operator_at_once(world):
     assert await admin.pending(device) == []
 
 
-async def test_a_token_does_not_bring_its_role_along(world):
-    """UP-25, A5, A16: a node's token that was smuggled into an operator's record is no role; what is missing is the role."""
+@pytest.mark.parametrize("remote", [True, False])
+@pytest.mark.parametrize(("paired", "smuggled"), [("operator", "node"), ("node", "operator")])
+async def test_a_token_does_not_bring_its_role_along(world, paired, smuggled, remote):
+    """UP-25, A5, A16: a token smuggled into another role's record is no role, here or elsewhere; what is missing is the role."""
     w = await world()
     device = w.device()
-    await w.inside(device, scopes=READ)
+    await w.inside(device, role=paired)
     key = w.opened.service.keyring.current
-    await w.smuggle(device, TokenIssued(at=w.clock(), role="node", scopes=(), issue="smuggled.node", key=key.id, under=None))
-    refused = await w.by_token(device, key.token(device.device, "node", "smuggled.node"), role="node", remote=True)
+    await w.smuggle(device, TokenIssued(at=w.clock(), role=smuggled, scopes=(), issue="smuggled", key=key.id, under=None))
+    refused = await w.by_token(device, key.token(device.device, smuggled, "smuggled"), role=smuggled, remote=remote)
     assert (refused.error["code"], refused.details["reason"]) == ("NOT_PAIRED", "role-upgrade")
 
 

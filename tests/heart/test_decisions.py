@@ -522,7 +522,7 @@ def test_an_approval_of_what_was_not_shown_is_refused(story, make):
     shown = story.pending.digest
     story.given(make.knock(READ, seen="another address", named="named-2"))
     refusal = story.when(make.approve("r", seen=shown)).refused(Reason.REQUEST_CHANGED, request="r")
-    assert refusal.details == {"seen": shown, "now": story.pending.digest}
+    assert refusal.details.items() >= {"seen": shown, "now": story.pending.digest}.items()
     assert "r" in refusal.hint
     story.when(make.approve("r", seen=story.pending.digest)).then("request.approved", "device.paired", "token.issued")
 

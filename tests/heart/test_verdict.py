@@ -255,7 +255,7 @@ def test_a_right_secret_pairs_nobody(make):
         ({"scopes": (READ,)}, ()),
         ({"scopes": ()}, ()),
         ({"scopes": (WRITE,)}, ("scope-upgrade",)),
-        ({"role": "node"}, ("role-upgrade",)),
+        ({"role": "node", "scopes": ()}, ("role-upgrade",)),
         ({"role": "node", "scopes": (READ,)}, ("role-upgrade", "scope-upgrade")),
         ({"platform": "darwin"}, ("metadata-upgrade",)),
         ({"family": "Mac"}, ()),

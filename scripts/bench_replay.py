@@ -1,0 +1,115 @@
+"""Figures of replay: rows into state beside PyPI `eventsourcing`, rows into views, one device at any of many positions.
+
+Import `into_state`, `into_aggregates`, `into_views` and `at`; `large` makes the log they read.
+"""
+
+import asyncio
+import random
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from bench_desk import build
+from bench_history import device_id, history, records
+
+from pairing.device import INITIAL, Device, evolve
+from pairing.log.codec import decode
+from pairing.log.sqlite import SqliteLog
+from projections.views import Views
+
+
+def large(path: Path, events: int, devices: int) -> int:
+    """Write a log with the made-up life of many devices."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return build(path, records(history(devices), events))
+
+
+async def into_state(path: Path, batch: int = 4_096) -> float:
+    """Return the events a second that are read, decoded and folded into the states of their devices."""
+    log = await SqliteLog.open(path, readonly=True)
+    states: dict[str, Device] = {}
+    position, began = 0, time.perf_counter()
+    while lines := await log.replay(after=position, limit=batch):
+        for line in lines:
+            states[line.stream] = evolve(states.get(line.stream, INITIAL), decode(line))  # type: ignore[arg-type]
+        position = lines[-1].position
+    took = time.perf_counter() - began
+    await log.close()
+    assert states
+    return position / took
+
+
+def into_aggregates(folder: Path, events: int, each: int = 10) -> float | None:
+    """Return the events a second that the library `eventsourcing` reads and folds into aggregates as small, from its SQLite."""
+    try:
+        from eventsourcing.application import Application
+        from eventsourcing.domain import Aggregate, event
+    except ImportError:
+        return None
+
+    class Paired(Aggregate):
+        def __init__(self, key: str, role: str, scopes: list[str], issue: str) -> None:
+            self.key, self.role, self.scopes, self.issue = key, role, scopes, issue
+            self.retired: list[str] = []
+            self.label = ""
+
+        @event("Rotated")
+        def rotate(self, issue: str) -> None:
+            self.retired = [*self.retired, self.issue][-8:]
+            self.issue = issue
+
+        @event("Renamed")
+        def rename(self, label: str) -> None:
+            self.label = label
+
+    app: Any = Application(env={"PERSISTENCE_MODULE": "eventsourcing.sqlite", "SQLITE_DBNAME": str(folder / "aggregates.db")})
+    ids = []
+    for number in range(events // each):
+        device = Paired("k" * 43, "operator", ["operator.read"], f"{number:032x}")
+        for turn in range(1, each):
+            device.rotate(f"{turn:032x}") if turn % 2 else device.rename(f"label {turn}")
+        app.save(device)
+        ids.append(device.id)
+    began = time.perf_counter()
+    for id in ids:
+        app.repository.get(id)
+    took = time.perf_counter() - began
+    app.close()
+    return len(ids) * each / took
+
+
+async def into_views(path: Path, views: Path) -> float:
+    """Return the events a second that the views follow from nothing."""
+    log = await SqliteLog.open(path, readonly=True)
+    followed = await Views.open(log, views)
+    began = time.perf_counter()
+    position = await followed.catch_up()
+    took = time.perf_counter() - began
+    await followed.close()
+    await log.close()
+    return position / took
+
+
+async def at(path: Path, views: Path, devices: int, asks: int) -> dict[str, float]:
+    """Return p50 and p99 in ms of a device, and of the open requests, at positions chosen at random."""
+    log = await SqliteLog.open(path, readonly=True)
+    followed, dice = await Views.open(log, views), random.Random(5)
+    head = await followed.catch_up()
+    waits = []
+    for turn in range(asks):
+        position, asked = dice.randint(1, head), time.perf_counter()
+        device = device_id(dice.randrange(devices))
+        await (followed.paired(device=device, at=position) if turn % 2 else followed.pending(device=device, at=position))
+        waits.append((time.perf_counter() - asked) * 1e3)
+    await followed.close()
+    await log.close()
+    waits.sort()
+    return {"p50_ms": waits[len(waits) // 2], "p99_ms": waits[int(len(waits) * 0.99)]}
+
+
+if __name__ == "__main__":
+    target = Path(sys.argv[1])
+    print(large(target, int(sys.argv[2]), int(sys.argv[3])), asyncio.run(into_state(target)))
