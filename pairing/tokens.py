@@ -7,6 +7,7 @@ import hashlib
 import hmac
 
 from msgspec import Struct
+from msgspec.structs import force_setattr
 
 from .device import Device
 from .identity import b64url
