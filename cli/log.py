@@ -110,10 +110,12 @@ async def _verify() -> Told:
         async for batch in _batches(events, head.position, "Verifying"):
             checked += len(batch)
             faults.extend(verifier.faults(batch))
-    return _verdict(path, checked, head, faults)
+        # The chain proves the rows; this the ways to them.
+        structure = await events.examine()
+    return _verdict(path, checked, head, faults, structure)
 
 
-def _verdict(path: Path, checked: int, head: "Mark", faults: "list[Fault]") -> Told:
+def _verdict(path: Path, checked: int, head: "Mark", faults: "list[Fault]", structure: tuple[str, ...]) -> Told:
     from pairing.refusals import Exit
 
     document: dict[str, Any] = {
@@ -122,19 +124,22 @@ def _verdict(path: Path, checked: int, head: "Mark", faults: "list[Fault]") -> T
         "rows": checked,
         "hash": head.hash.hex(),
         "faults": [{"position": f.position, "stream": f.stream, "why": f.why} for f in faults],
+        "structure": list(structure),
         "notChecked": ["truncation"],
     }
-    if not faults:
-        said = f"Verified {checked} {'row' if checked == 1 else 'rows'} of {path}: every hash, version and time fits."
+    if not faults and not structure:
+        said = f"Verified {checked} {'row' if checked == 1 else 'rows'} of {path}: every hash, version, time and index fits."
         return Told(document, f"{said}\n  last hash  {head.hash.hex()}", (_UNANCHORED,))
     lines = [f"  position {f.position}  {plain(f.stream, 128)}  {f.why}" for f in faults[:_SHOWN]]
     if len(faults) > _SHOWN:
         lines.append(f"  and {len(faults) - _SHOWN} more")
+    lines += [f"  storage  {plain(line, 256)}" for line in structure[:_SHOWN]]
     count = f"{len(faults)} {'fault' if len(faults) == 1 else 'faults'}"
+    where = f" at position {faults[0].position}: {count} in {checked} rows" if faults else " in its indexes; every row is whole"
     raise Failure(
         Exit.BROKEN,
         "log-damaged",
-        f"{path} is damaged at position {faults[0].position}: {count} in {checked} rows",
+        f"{path} is damaged{where}",
         "Keep this file, and put a copy back that verifies. Streams without a fault go on working.",
         details=document,
         lines=lines,

@@ -171,15 +171,17 @@ async def replay(path: Path, batch: int = 2_000) -> dict[str, float]:
 async def writer(path: Path, number: int, seconds: float) -> None:
     """Append for some seconds from one process; print turns and the p99 of the waits in ms."""
     log = await SqliteLog.open(path)
-    start = float(sys.stdin.readline())
-    await asyncio.sleep(max(0.0, start - time.time()))
-    end, version, waits = time.perf_counter() + seconds, 0, []
-    while (asked := time.perf_counter()) < end:
-        answer = await log.append([Slice(stream_name(number), version, (DRAFT,))], command=command_id(), now=NOW)
-        assert isinstance(answer, Appended), answer
-        waits.append(time.perf_counter() - asked)
-        version += 1
-    await log.close()
+    try:
+        start = float(sys.stdin.readline())
+        await asyncio.sleep(max(0.0, start - time.time()))
+        end, version, waits = time.perf_counter() + seconds, 0, []
+        while (asked := time.perf_counter()) < end:
+            answer = await log.append([Slice(stream_name(number), version, (DRAFT,))], command=command_id(), now=NOW)
+            assert isinstance(answer, Appended), answer
+            waits.append(time.perf_counter() - asked)
+            version += 1
+    finally:
+        await log.close()
     waits.sort()
     print(json.dumps({"turns": version, "p99_ms": waits[int(len(waits) * 0.99)] * 1e3, "max_ms": waits[-1] * 1e3}))
 
@@ -197,7 +199,11 @@ def processes(path: Path, many: int, seconds: float) -> dict[str, float]:
         assert process.stdin is not None
         process.stdin.write(start)
         process.stdin.flush()
-    told = [json.loads(process.communicate(timeout=60)[0]) for process in running]
+    try:
+        told = [json.loads(process.communicate(timeout=60)[0]) for process in running]
+    finally:
+        for process in running:
+            process.kill()
     turns = [one["turns"] for one in told]
     return {
         "rate": sum(turns) / seconds,

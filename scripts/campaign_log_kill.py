@@ -103,8 +103,9 @@ def campaign(folder: Path, *, rounds: int, writers: int, seed: int) -> tuple[int
             os.kill(process.pid, signal.SIGKILL)
             time.sleep(chance.choice([0.0, 0.01]))
         for process in running:
-            told, _ = process.communicate(timeout=30)
-            answered += [json.loads(line) for line in told.splitlines() if line.endswith("]")]
+            with process:  # not communicate(), which would lose what readline() has buffered
+                assert process.stdout is not None
+                answered += [json.loads(line) for line in process.stdout if line.endswith("]\n")]
         position = asyncio.run(examine(path, answered[began:] if len(answered) > 5_000 else answered))
     asyncio.run(examine(path, answered))
     return len(answered), position

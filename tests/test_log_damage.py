@@ -1,11 +1,11 @@
-# ruff: noqa: ASYNC240
 """Damage: found where it is, confined to its stream, kept for inspection, and never taken for less history."""
 
 import asyncio
 import random
 import shutil
 import sqlite3
-from contextlib import closing
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, closing
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -18,6 +18,7 @@ from pairing.log.errors import LogError, LogUnavailable, StreamDamaged
 from pairing.log.port import Appended, Draft, Slice
 from pairing.log.sqlite import SqliteLog
 
+Opened = Callable[[Path], Awaitable[SqliteLog]]
 STREAMS = ("d:0", "d:1", "d:2")
 
 
@@ -52,6 +53,19 @@ def tamper(path: Path, sql: str) -> None:
 
 
 @pytest.fixture
+async def opened() -> AsyncIterator[Opened]:
+    """Open logs that are closed when the story ends, however it ends."""
+    async with AsyncExitStack() as stack:
+
+        async def opening(path: Path) -> SqliteLog:
+            log = await SqliteLog.open(path)
+            stack.push_async_callback(log.close)
+            return log
+
+        yield opening
+
+
+@pytest.fixture
 async def path(tmp_path: Path) -> Path:
     await make(tmp_path / "home" / "log.db")
     return tmp_path / "home" / "log.db"
@@ -73,11 +87,11 @@ async def path(tmp_path: Path) -> Path:
         ("stream = 1, version = 99", 12),
     ],
 )
-async def test_a_damaged_row_closes_its_stream_and_no_other(path: Path, change: str, position: int) -> None:
+async def test_a_damaged_row_closes_its_stream_and_no_other(opened: Opened, path: Path, change: str, position: int) -> None:
     """Any column of a row altered: its stream is closed to reading and deciding, the row is kept and found by verification, the
     other streams go on, and it is reported once (D2)."""
     tamper(path, f"UPDATE events SET {change} WHERE position = {position}")
-    log = await SqliteLog.open(path)
+    log = await opened(path)
     named = (await log.scan())[position - 1].stream
     with capture_logs() as said:
         for _ in range(2):
@@ -95,38 +109,47 @@ async def test_a_damaged_row_closes_its_stream_and_no_other(path: Path, change: 
     fault = verify(rows)
     assert fault is not None
     assert fault.position == position
-    await log.close()
 
 
-async def test_one_damaged_stream_does_not_spoil_the_group(path: Path) -> None:
+async def test_a_damaged_hash_closes_its_own_stream_alone(opened: Opened, path: Path) -> None:
+    """The row after a damaged hash is checked against the hash worked out anew, so its stream goes on (D2)."""
+    tamper(path, "UPDATE events SET hash = zeroblob(32) WHERE position = 5")
+    log = await opened(path)
+    with pytest.raises(StreamDamaged):
+        await log.stream("d:1")
+    assert len(await log.stream("d:2")) == 4
+    tamper(path, "UPDATE events SET body = '{}' WHERE position = 6")
+    with pytest.raises(StreamDamaged):
+        await log.stream("d:2")
+
+
+async def test_one_damaged_stream_does_not_spoil_the_group(opened: Opened, path: Path) -> None:
     """Appends that wait together are judged apart: those on sound streams are stored, the damaged one is told (D2)."""
     tamper(path, "UPDATE events SET body = '{}' WHERE position = 1")
-    log = await SqliteLog.open(path)
+    log = await opened(path)
     asked = [log.append([Slice(stream, 4, (draft(n),))], command=command(50 + n), now=1) for n, stream in enumerate(STREAMS * 2)]
     answers = await asyncio.gather(*asked, return_exceptions=True)
     assert [type(answer).__name__ for answer in answers] == ["StreamDamaged", "Appended", "Appended", "StreamDamaged"] + [
         "Conflict"
     ] * 2
-    await log.close()
 
 
-async def test_a_command_whose_rows_are_damaged_is_not_answered(path: Path) -> None:
+async def test_a_command_whose_rows_are_damaged_is_not_answered(opened: Opened, path: Path) -> None:
     """The first answer is not given again from a row that is no longer what was written (D1)."""
     tamper(path, "UPDATE events SET body = '{}' WHERE position = 2")
-    log = await SqliteLog.open(path)
+    log = await opened(path)
     with pytest.raises(StreamDamaged):
         await log.command(command(2))
     with pytest.raises(StreamDamaged):
         await log.append([Slice("d:1", 0, (draft(1),))], command=command(2), now=1)
     assert len(await log.command(command(1))) == 1
-    await log.close()
 
 
 @pytest.mark.parametrize("position", [1, 6, 12])
-async def test_a_missing_row_is_damage_never_less_history(path: Path, position: int) -> None:
+async def test_a_missing_row_is_damage_never_less_history(opened: Opened, path: Path, position: int) -> None:
     """A row taken out closes its own stream, and the stream of the row after it, which cannot be checked any more (D1, L5)."""
     tamper(path, f"DELETE FROM events WHERE position = {position}")
-    log = await SqliteLog.open(path)
+    log = await opened(path)
     faults = list(Verifier().faults(await log.scan()))
     if position < 12:
         assert faults[0].position == position + 1
@@ -134,10 +157,9 @@ async def test_a_missing_row_is_damage_never_less_history(path: Path, position: 
             await log.stream(STREAMS[(position - 1) % 3])
         with pytest.raises(StreamDamaged):
             await log.stream(STREAMS[position % 3])
-    await log.close()
 
 
-async def test_an_unreadable_page_closes_only_what_is_on_it(tmp_path: Path) -> None:
+async def test_an_unreadable_page_closes_only_what_is_on_it(opened: Opened, tmp_path: Path) -> None:
     """Pages that make no sense to SQLite cost the streams on them; appends to others in the same group are stored (D2)."""
     path = tmp_path / "log.db"
     await make(path, 300)
@@ -146,7 +168,7 @@ async def test_an_unreadable_page_closes_only_what_is_on_it(tmp_path: Path) -> N
     with path.open("r+b") as file:
         file.seek((leaf - 1) * 4096)
         file.write(b"\x77" * 100)
-    log = await SqliteLog.open(path)
+    log = await opened(path)
     with pytest.raises(LogUnavailable):
         await log.scan()
     asked = [
@@ -156,7 +178,6 @@ async def test_an_unreadable_page_closes_only_what_is_on_it(tmp_path: Path) -> N
     answers = await asyncio.gather(*asked, return_exceptions=True)
     assert [type(answer).__name__ for answer in answers] == ["Appended", "LogUnavailable", "Appended"]
     assert await log.examine() != ()
-    await log.close()
 
 
 async def _everything(path: Path) -> Any:
@@ -180,7 +201,7 @@ async def _everything(path: Path) -> Any:
         await log.close()
 
 
-async def test_a_flipped_bit_is_found_or_harmless(path: Path, tmp_path: Path) -> None:
+async def test_a_flipped_bit_is_found_or_harmless(opened: Opened, path: Path, tmp_path: Path) -> None:
     """Any bit of the file flipped: it is refused, or found by verification and examination, or nothing reads differently (L5)."""
     with closing(sqlite3.connect(path)) as database:
         database.execute("PRAGMA journal_mode=DELETE")

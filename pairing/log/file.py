@@ -106,14 +106,12 @@ def recognise(path: Path) -> None:
     """Return for a log of a schema we know. Raises `NotALog`, `LogTooNew`, `LogUnavailable`."""
     if not path.is_file():
         raise NotALog(path, "there is no such file") if not path.exists() else NotALog(path, "it is not a regular file")
-    if path.stat().st_size == 0:
-        raise NotALog(path, "it is empty, a log never is")
     connection: sqlite3.Connection | None = None
     try:
         connection = opened(path, readonly=True)
         application, schema = (connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version"))
         if application != APPLICATION:
-            raise NotALog(path, "it belongs to another application")
+            raise NotALog(path, "it is empty or was made by another application")
         if schema > SCHEMA:
             raise LogTooNew(path, schema, SCHEMA)
         names = {name.decode("utf-8", "replace") for (name,) in connection.execute("SELECT name FROM sqlite_schema")}
