@@ -64,7 +64,7 @@ def serve(
     load(folder, env=os.environ, flags=flags)
     ensure_home(folder)
     settings = load(folder, env=os.environ, flags=flags, serving=True)
-    logs.configure(settings.log.level, settings.log.format)
+    logs.configure(settings.log.level, settings.log.format, lasting=True)
     try:
         _run(settings, new_key=new_key)
     except OSError as error:

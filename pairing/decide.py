@@ -35,6 +35,9 @@ from .refusals import Reason, Refused
 
 Events = tuple[DeviceEvent, ...]
 
+# What requests may ask for once they are merged, and what a device may come to hold without a person.
+MOST_SCOPES = 128
+
 
 def decide(state: Device, command: DeviceCommand) -> Events:
     """Return what follows from a command in a state. Raises `Refused`."""
@@ -104,7 +107,7 @@ def blocking(needs: tuple[Need, ...], silence: Silence | None) -> Need:
 
 def _approvable(grant: Grant | None, pending: Pending, c: Knock, silence: Silence) -> bool:
     """What a dead token would come back with is granted anew, so the ceiling holds for it too (N7)."""
-    if _misfit(pending) is not None:
+    if _misfit(pending) is not None or len(tidy((*(grant.scopes if grant else ()), *pending.scopes))) > MOST_SCOPES:
         return False
     live = grant is not None and grant.live(OPERATOR, c.wanted.under) is not None
     if live or OPERATOR not in pending.roles:
@@ -132,6 +135,9 @@ def _open(state: Device, c: Knock, needs: tuple[Need, ...], quiet: bool, old: Pe
     wanted = c.wanted
     roles = tidy((*(old.roles if old else ()), wanted.role))
     scopes = tidy((*(old.scopes if old else ()), *wanted.scopes))
+    if len(scopes) > MOST_SCOPES:
+        # One who asks for something else each time would grow a request that nobody can review, or even list.
+        scopes = tidy(wanted.scopes)
     return RequestOpened(
         at=c.now,
         request=c.request,
@@ -225,9 +231,10 @@ def _grant(state: Device, pending: Pending, c: Approve | Knock, means: Means) ->
     news: list[DeviceEvent] = [approved, paired]
     for role in pending.roles:
         live = old.live(role, under) if old else None
-        secret = None if means == "owner" else live.under if live else under
-        token = old.token(role) if old else None
-        news.extend(_token(token, role, _next_scopes(old, pending, role, under), c, under=secret, live=live is not None))
+        token, next_scopes = old.token(role) if old else None, _next_scopes(old, pending, role, under)
+        # What the shared secret alone has added must die with it, also on a token that a person had approved (T6).
+        secret = None if means == "owner" else live.under if live and live.scopes == next_scopes else under
+        news.extend(_token(token, role, next_scopes, c, under=secret, live=live is not None))
     return tuple(news)
 
 

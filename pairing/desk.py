@@ -4,23 +4,23 @@ States are kept in a bounded cache and are only ever a guess: the log's expected
 spoken only on a state that is current. It knows no socket and no clock.
 """
 
-from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections import OrderedDict, deque
+from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Generic, Protocol, TypeVar, cast
 
 import anyio
 import structlog
 from msgspec import Struct
 
-from .commands import Caller, Command, DeviceCommand, GatewayCommand
+from .commands import Command, DeviceCommand, GatewayCommand, Remove, Revoke, Rotate, Standing
 from .decide import decide
 from .device import INITIAL, Device, evolve, stands
 from .events import GATEWAY_STREAM, AnyEvent, DeviceEvent, GatewayEvent, Meta, Unknown, device_stream
 from .log.chain import flaw
 from .log.codec import decode, draft
-from .log.errors import EventUnreadable
-from .log.port import Conflict, Draft, EventLog, Mark, Record, Slice
+from .log.errors import EventUnreadable, LogUnavailable
+from .log.port import Appended, Conflict, Draft, EventLog, Mark, Record, Slice
 from .policy import EMPTY_HOUSE, House, decide_house, evolve_house
 from .refusals import Reason, Refused
 
@@ -75,16 +75,6 @@ class _House:
         return evolve_house(state, cast("GatewayEvent | Unknown", event))
 
 
-class _Queue:
-    """The commands on one stream: how many there are, and the lock that lets one of them through."""
-
-    __slots__ = ("length", "lock")
-
-    def __init__(self) -> None:
-        self.length = 0
-        self.lock = anyio.Lock(fast_acquire=True)
-
-
 class Desk:
     """Answers commands against one log. Safe to share between any number of tasks of one event loop."""
 
@@ -93,9 +83,10 @@ class Desk:
         self._version = version
         self._devices: Streams[Device] = Streams(events, _Devices(), cache)
         self._houses: Streams[House] = Streams(events, _House(), 1)
-        self._queues: dict[str, _Queue] = {}
+        self._turns: dict[str, deque[anyio.Event]] = {}
         self.policy: str | None = None
         self.written = 0
+        self.doubted: set[str] = set()
 
     @property
     def position(self) -> int:
@@ -131,23 +122,35 @@ class Desk:
         command: C,
         rule: Callable[[S, C], tuple[E, ...]],
     ) -> Handled[S, E]:
-        async with self._turn(stream):
-            return await self._settle(streams, stream, command, rule)
-
-    @asynccontextmanager
-    async def _turn(self, stream: str) -> AsyncIterator[None]:
-        """Let this process's commands on one stream go one after another: side by side all but one would be in conflict."""
-        queue = self._queues.get(stream)
-        if queue is None:
-            queue = self._queues[stream] = _Queue()
-        queue.length += 1
+        await self._turn(stream)
         try:
-            async with queue.lock:
-                yield
+            return await self._settle(streams, stream, command, rule)
         finally:
-            queue.length -= 1
-            if not queue.length:
-                del self._queues[stream]
+            self._pass_on(stream)
+
+    async def _turn(self, stream: str) -> None:
+        """Let this process's commands on one stream go one after another: side by side all but one would be in conflict."""
+        waiting = self._turns.get(stream)
+        if waiting is None:
+            self._turns[stream] = deque()
+            return
+        mine = anyio.Event()
+        waiting.append(mine)
+        try:
+            await mine.wait()
+        except BaseException:
+            if mine.is_set():
+                self._pass_on(stream)
+            else:
+                waiting.remove(mine)
+            raise
+
+    def _pass_on(self, stream: str) -> None:
+        waiting = self._turns[stream]
+        if waiting:
+            waiting.popleft().set()
+        else:
+            del self._turns[stream]
 
     async def _settle(
         self,
@@ -160,11 +163,12 @@ class Desk:
         for attempt in range(ATTEMPTS):
             if attempt > 1:
                 await anyio.sleep(0.001 * attempt)
-            state, version = await streams.get(stream)
+            state, version = streams.cached(stream) or await streams.get(stream)
             refused, guard = None, None
             events: tuple[E, ...] = ()
             try:
-                guard = await self._vouched(command.by, stream)
+                if command.by.standing is not None:
+                    guard = await self._vouched(command.by.standing, stream)
                 events = rule(state, command)
             except Refused as no:
                 refused = no
@@ -181,7 +185,7 @@ class Desk:
                 return Handled((), (), state, version)
             drafts = self._drafts(events, command)
             slices = [Slice(stream, version, drafts)] if guard is None else [Slice(stream, version, drafts), guard]
-            outcome = await self._log.append(slices, command=command.id, now=command.now)
+            outcome = await self._append(slices, command)
             if isinstance(outcome, Conflict):
                 log.debug("conflict", stream=outcome.stream, expected=outcome.expected, actual=outcome.actual)
                 await self._catch_up(streams)
@@ -198,11 +202,24 @@ class Desk:
             return Handled(events, outcome.records, after, version + len(events))
         raise Refused(Reason.BUSY)
 
+    async def _append(self, slices: Sequence[Slice], command: Command) -> Appended | Conflict:
+        """Append; where an end of access could not be stored, its device is refused until one is, or until a restart (V6)."""
+        ends = command.device if isinstance(command, Revoke | Remove | Rotate) else None
+        try:
+            outcome = await self._log.append(slices, command=command.id, now=command.now)
+        except LogUnavailable:
+            if ends is not None:
+                self.doubted.add(ends)
+            raise
+        if ends is not None and not isinstance(outcome, Conflict):
+            self.doubted.discard(ends)
+        return outcome
+
     def _drafts(self, events: Sequence[object], command: Command) -> tuple[Draft, ...]:
         meta = Meta(
             actor=command.by.actor,
             command=command.id,
-            authority=tuple(dict.fromkeys((*(command.by.scopes or ()), *command.by.ceiling))),
+            authority=_united(command.by.scopes or (), command.by.ceiling),
             origin=command.by.origin,
             cause=command.cause,
             reason=command.reason,
@@ -210,15 +227,13 @@ class Desk:
             policy=command.policy or self.policy,
             gateway=self._version,
         )
-        return tuple(draft(cast("AnyEvent", event), meta, command.personal) for event in events)
+        return tuple([draft(cast("AnyEvent", event), meta, command.personal) for event in events])
 
-    async def _vouched(self, caller: Caller, stream: str) -> Slice | None:
+    async def _vouched(self, standing: Standing, stream: str) -> Slice | None:
         """Return a guard that holds only while the caller's own authority is what it was when this was decided (R8, V1)."""
-        if caller.standing is None:
-            return None
-        own = device_stream(caller.standing.device)
+        own = device_stream(standing.device)
         state, version = await self._devices.get(own)
-        if not stands(state, caller.standing):
+        if standing.device in self.doubted or not stands(state, standing):
             raise Refused(Reason.FENCED)
         return None if own == stream else Slice(own, version, ())
 
@@ -239,11 +254,16 @@ class Desk:
             await streams.catch_up()
 
 
+@lru_cache
+def _united(scopes: tuple[str, ...], ceiling: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys((*scopes, *ceiling)))
+
+
 def _stored_as(records: Sequence[Record], stream: str, version: int, drafts: Sequence[Draft]) -> bool:
     """Say whether the rows are these drafts after this version, and not what an earlier asking with the same id has stored."""
-    first = records[0]
-    placed = (first.stream, first.version, len(records)) == (stream, version + 1, len(drafts))
-    return placed and all(record.body == drafted.body for record, drafted in zip(records, drafts, strict=True))
+    if records[0].stream != stream or records[0].version != version + 1:
+        return False
+    return [record.body for record in records] == [drafted.body for drafted in drafts]
 
 
 class _Reading:
@@ -279,11 +299,17 @@ class Streams(Generic[S]):
         """The position up to which the log has been taken in."""
         return self._mark.position if self._mark else 0
 
-    async def get(self, stream: str) -> tuple[S, int]:
-        """Return a stream's state and version: from the cache, or folded from its rows."""
+    def cached(self, stream: str) -> tuple[S, int] | None:
+        """Return a stream's state and version if they are cached."""
         hit = self._cached.get(stream)
         if hit is not None:
             self._cached.move_to_end(stream)
+        return hit
+
+    async def get(self, stream: str) -> tuple[S, int]:
+        """Return a stream's state and version: from the cache, or folded from its rows."""
+        hit = self.cached(stream)
+        if hit is not None:
             return hit
         found = await self._load(stream)
         # Another task may have put a later version meanwhile.
@@ -329,9 +355,13 @@ class Streams(Generic[S]):
         """Note rows that need not be read again, so that following costs nothing where nobody else writes."""
         if self._mark is None:
             return
+        mark = Mark(records[-1].position, records[-1].hash)
+        if records[0].position == self._mark.position + 1 and not self._ours:
+            self._mark = mark
+            return
         if len(self._ours) >= MOST_OURS:
             self._ours.clear()
-        self._ours[records[0].position] = Mark(records[-1].position, records[-1].hash)
+        self._ours[records[0].position] = mark
         while last := self._ours.pop(self._mark.position + 1, None):
             self._mark = last
 

@@ -371,11 +371,11 @@ def _revoked(state: Device, event: TokenRevoked) -> Device:
 
 
 def stands(state: Device, standing: Standing) -> bool:
-    """Say whether a session may go on: its device is paired, and its token is still the one it logged in with (V1, V2)."""
+    """Say whether a session may go on: its device is paired, its role's token lives, and is still the one it came by (V1, V2)."""
     if state.grant is None:
         return False
     token = state.grant.token(standing.role)
-    return standing.issue is None or (token is not None and token.issue == standing.issue and token.revoked_at is None)
+    return token is not None and token.revoked_at is None and standing.issue in {None, token.issue}
 
 
 def covered_by(pending: Pending, wanted: Wanted) -> bool:

@@ -44,9 +44,10 @@ def load(home: Path, env: str | None = None) -> Keyring | None:
 def create(home: Path) -> Keyring:
     """Make the key file, or return the one that another process made first. The folder must exist."""
     path = home / FILE
-    draft = home / f".{FILE}.{os.getpid()}"
+    # Not the process id: two containers on one volume have the same, and would write into each other's key.
+    draft = home / f".{FILE}.{os.urandom(8).hex()}"
     line = f"{_PREFIX}{b64url(os.urandom(KEY_BYTES))}\n"
-    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "w") as file:
         file.write(line)
         file.flush()
         os.fsync(file.fileno())

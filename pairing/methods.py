@@ -6,7 +6,7 @@ No method decides: they find the stream, build the command, hand it to the desk,
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Annotated, Any, Generic, Protocol, TypeAlias, TypeVar
 
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
@@ -25,6 +25,8 @@ from .shapes import BadParams, Name, NoParams, decode_params
 from .tokens import Keyring
 
 P = TypeVar("P", bound=Struct)
+# They are kept for ever, in every copy of the log.
+Words: TypeAlias = Annotated[str, msgspec.Meta(max_length=1000)]
 
 
 class Sessions(Protocol):
@@ -114,8 +116,8 @@ class Params(Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_f
 class Reasoned(Params, frozen=True, kw_only=True):
     """`reason` and `ticket` are a person's words for the record; `receipt` asks for the event that recorded the answer."""
 
-    reason: str | None = None
-    ticket: str | None = None
+    reason: Words | None = None
+    ticket: Words | None = None
     receipt: bool = False
 
 

@@ -17,20 +17,23 @@ TOKEN_LENGTH = 43
 
 
 class GatewayKey(Struct, frozen=True):
-    """One secret of the gateway, 32 random bytes. Its repr shows the id only."""
+    """One secret of the gateway, 32 random bytes, and its public name: 16 hex characters that events carry, made from it.
+
+    Its repr shows the name only.
+    """
 
     secret: bytes
+    id: str = ""
+
+    def __post_init__(self) -> None:
+        # Every login asks for the name several times; it is worth more than an HMAC each.
+        force_setattr(self, "id", self._mac("pairing key id v1").hex()[:16])
 
     def __repr__(self) -> str:
         return f"GatewayKey({self.id})"
 
     def __rich_repr__(self) -> list[tuple[str, str]]:
         return [("id", self.id)]
-
-    @property
-    def id(self) -> str:
-        """The key's public name: 16 hex characters that events carry."""
-        return self._mac("pairing key id v1").hex()[:16]
 
     def _mac(self, purpose: str, *parts: str) -> bytes:
         encoded = [part.encode("utf-8", "surrogatepass") for part in (purpose, *parts)]
@@ -79,9 +82,3 @@ class Keyring(Struct, frozen=True):
             if key and hmac.compare_digest(key.token(device, role, issue).encode(), shown):
                 return issue
         return None
-
-
-def same_secret(given: str, configured: str) -> bool:
-    """Compare a shared secret in constant time; blank never matches (T3)."""
-    left, right = (text.strip().encode("utf-8", "surrogatepass") for text in (given, configured))
-    return bool(left) and bool(right) and hmac.compare_digest(hashlib.sha256(left).digest(), hashlib.sha256(right).digest())

@@ -197,12 +197,7 @@ def revocation(running: Running, fleet: Fleet, removals: int) -> dict[str, float
     """
     _, port = running
     crowd = {number: fleet.inside(port, number) for number in range(len(fleet.devices))}
-    operator = Caller(port)
-    admin = Identity(os.urandom(32))
-    nonce = json.loads(operator.recv())["payload"]["nonce"]
-    params = request(admin, nonce, role="operator", scopes=("operator.admin",), auth={"token": TOKEN})
-    operator.send(json.dumps({"type": "req", "id": "c", "method": "connect", "params": params}).encode())
-    assert json.loads(operator.recv())["ok"]
+    operator = _operator(port)
     poll = select.epoll()
     waits, answers = [], []
     victims = random.Random(4).sample(sorted(crowd), removals)
@@ -214,17 +209,12 @@ def revocation(running: Running, fleet: Fleet, removals: int) -> dict[str, float
         else:
             poll.register(sock, select.EPOLLIN)
         asked = time.perf_counter()
-        target = {"deviceId": fleet.ids[number]}
-        operator.send(json.dumps({"type": "req", "id": "r", "method": "device.pair.remove", "params": target}).encode())
-        while (answer := json.loads(operator.recv()))["type"] == "event":
-            pass
-        assert answer["ok"], answer
+        _remove(operator, fleet.ids[number])
         answers.append(time.perf_counter() - asked)
         if talking:
             talking.join()
         else:
-            while (heard := _next(poll, sock)) and heard[0] != 0x88:
-                pass  # a tick
+            _wait_for_close(poll, sock)
             waits.append(time.perf_counter() - asked)
             poll.unregister(sock)
     poll.close()
@@ -240,9 +230,49 @@ def revocation(running: Running, fleet: Fleet, removals: int) -> dict[str, float
     }
 
 
-def _next(poll: select.epoll, sock: socket.socket) -> bytes:
-    assert poll.poll(30)
-    return sock.recv(4096)
+def revocation_elsewhere(fleet: Fleet, removals: int) -> dict[str, float]:
+    """Remove devices at one gateway while they are connected to another one on the same log: ms from the asking to each close."""
+    waits, poll = [], select.epoll()
+    with ours(fleet) as (_, here), ours(fleet) as (_, there):
+        operator = _operator(here)
+        for number in range(removals):
+            victim = fleet.inside(there, number)
+            poll.register(victim.sock, select.EPOLLIN)
+            asked = time.perf_counter()
+            _remove(operator, fleet.ids[number])
+            _wait_for_close(poll, victim.sock)
+            waits.append(time.perf_counter() - asked)
+            poll.unregister(victim.sock)
+            victim.sock.close()
+    poll.close()
+    waits.sort()
+    return {"p50_ms": waits[len(waits) // 2] * 1e3, "p99_ms": waits[int(len(waits) * 0.99)] * 1e3}
+
+
+def _operator(port: int) -> Caller:
+    operator = Caller(port)
+    nonce = json.loads(operator.recv())["payload"]["nonce"]
+    admin, auth = Identity(os.urandom(32)), {"token": TOKEN}
+    params = request(admin, nonce, role="operator", scopes=("operator.admin",), auth=auth)
+    operator.send(json.dumps({"type": "req", "id": "c", "method": "connect", "params": params}).encode())
+    assert json.loads(operator.recv())["ok"]
+    return operator
+
+
+def _remove(operator: Caller, device: str) -> None:
+    frame = {"type": "req", "id": "r", "method": "device.pair.remove", "params": {"deviceId": device}}
+    operator.send(json.dumps(frame).encode())
+    while (answer := json.loads(operator.recv()))["type"] == "event":
+        pass
+    assert answer["ok"], answer
+
+
+def _wait_for_close(poll: select.epoll, sock: socket.socket) -> None:
+    while poll.poll(30):
+        heard = sock.recv(4096)
+        if not heard or heard[0] == 0x88:
+            return
+    raise AssertionError("the connection was not closed")
 
 
 def _talk(caller: Caller, device: str) -> None:
@@ -250,8 +280,9 @@ def _talk(caller: Caller, device: str) -> None:
     try:
         while True:
             caller.send(frame.encode())
-            caller.recv()
-    except (OSError, IndexError):
+            if caller.recv()[:1] != b"{":
+                return  # the close frame
+    except OSError:
         pass
 
 

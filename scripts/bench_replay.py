@@ -1,6 +1,7 @@
 """Figures of replay: rows into state beside PyPI `eventsourcing`, rows into views, one device at any of many positions.
 
-Import `into_state`, `into_aggregates`, `into_views` and `at`; `large` makes the log they read.
+Import `into_state`, `into_aggregates`, `into_views`, `verified` and `at`; `large` makes the log they read. Rates are events in a
+second of CPU, all threads together, so that a busy machine does not change them.
 """
 
 import asyncio
@@ -16,6 +17,7 @@ from bench_desk import build
 from bench_history import device_id, history, records
 
 from pairing.device import INITIAL, Device, evolve
+from pairing.log import chain
 from pairing.log.codec import decode
 from pairing.log.sqlite import SqliteLog
 from projections.views import Views
@@ -31,40 +33,35 @@ async def into_state(path: Path, batch: int = 4_096) -> float:
     """Return the events a second that are read, decoded and folded into the states of their devices."""
     log = await SqliteLog.open(path, readonly=True)
     states: dict[str, Device] = {}
-    position, began = 0, time.perf_counter()
+    position, began = 0, time.process_time()
     while lines := await log.replay(after=position, limit=batch):
         for line in lines:
             states[line.stream] = evolve(states.get(line.stream, INITIAL), decode(line))  # type: ignore[arg-type]
         position = lines[-1].position
-    took = time.perf_counter() - began
+    took = time.process_time() - began
     await log.close()
     assert states
     return position / took
 
 
+async def verified(path: Path, batch: int = 4_096) -> float:
+    """Return the events a second whose hashes, versions and times are checked."""
+    log, verifier = await SqliteLog.open(path, readonly=True), chain.Verifier()
+    began = time.process_time()
+    while rows := await log.scan(after=verifier.mark.position, limit=batch):
+        assert next(verifier.faults(rows), None) is None
+    took = time.process_time() - began
+    await log.close()
+    return verifier.mark.position / took
+
+
 def into_aggregates(folder: Path, events: int, each: int = 10) -> float | None:
     """Return the events a second that the library `eventsourcing` reads and folds into aggregates as small, from its SQLite."""
     try:
+        from bench_aggregate import Paired
         from eventsourcing.application import Application
-        from eventsourcing.domain import Aggregate, event
     except ImportError:
         return None
-
-    class Paired(Aggregate):
-        def __init__(self, key: str, role: str, scopes: list[str], issue: str) -> None:
-            self.key, self.role, self.scopes, self.issue = key, role, scopes, issue
-            self.retired: list[str] = []
-            self.label = ""
-
-        @event("Rotated")
-        def rotate(self, issue: str) -> None:
-            self.retired = [*self.retired, self.issue][-8:]
-            self.issue = issue
-
-        @event("Renamed")
-        def rename(self, label: str) -> None:
-            self.label = label
-
     app: Any = Application(env={"PERSISTENCE_MODULE": "eventsourcing.sqlite", "SQLITE_DBNAME": str(folder / "aggregates.db")})
     ids = []
     for number in range(events // each):
@@ -73,10 +70,10 @@ def into_aggregates(folder: Path, events: int, each: int = 10) -> float | None:
             device.rotate(f"{turn:032x}") if turn % 2 else device.rename(f"label {turn}")
         app.save(device)
         ids.append(device.id)
-    began = time.perf_counter()
+    began = time.process_time()
     for id in ids:
         app.repository.get(id)
-    took = time.perf_counter() - began
+    took = time.process_time() - began
     app.close()
     return len(ids) * each / took
 
@@ -85,9 +82,9 @@ async def into_views(path: Path, views: Path) -> float:
     """Return the events a second that the views follow from nothing."""
     log = await SqliteLog.open(path, readonly=True)
     followed = await Views.open(log, views)
-    began = time.perf_counter()
+    began = time.process_time()
     position = await followed.catch_up()
-    took = time.perf_counter() - began
+    took = time.process_time() - began
     await followed.close()
     await log.close()
     return position / took

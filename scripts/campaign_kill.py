@@ -134,7 +134,7 @@ class Round:
         await asyncio.wait_for(asyncio.gather(*tasks), 20)
 
     async def _until_lost(self, worker: Awaitable[None]) -> None:
-        with suppress(LOST):
+        with suppress(*LOST):
             await worker
 
     async def _idle(self) -> None:
@@ -247,8 +247,8 @@ class Round:
 
     async def _log(self, log: SqliteLog) -> None:
         home, groups = self.home, dict[str, list[Record]]()
-        for fault in await log.examine():
-            self._fault(f"the file: {fault}")
+        for why in await log.examine():
+            self._fault(f"the file: {why}")
         while rows := await log.scan(after=home.verifier.mark.position, limit=5000):
             for fault in home.verifier.faults(rows):
                 self._fault(f"{fault.stream} at {fault.position}: {fault.why}")
@@ -263,8 +263,8 @@ class Round:
             if kinds not in WHOLE or group[-1].position - group[0].position != len(group) - 1:
                 self._fault(f"command {command} is not whole: {kinds}")
         for position, (kind, device) in home.receipts.items():
-            row = home.rows.get(position)
-            if row is None or (row.kind, row.stream) != (kind, device_stream(device)):
+            stored = home.rows.get(position)
+            if stored is None or (stored.kind, stored.stream) != (kind, device_stream(device)):
                 self._fault(f"the answered {kind} at {position} is not in the log")
         opened = {decode(row).request for row in home.rows.values() if row.kind == "request.opened"}  # type: ignore[union-attr]
         for request in home.requests.keys() - opened:

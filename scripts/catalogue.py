@@ -9,7 +9,7 @@ import msgspec
 from msgspec import inspect as shape
 
 from pairing import methods
-from pairing.events import AnyEvent, Event, Meta, Personal
+from pairing.events import AnyEvent, Meta, Personal
 from pairing.refusals import SAYINGS, Exit, Reason
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
@@ -58,11 +58,11 @@ def events() -> str:
     lines = [
         "# Events",
         "",
-        "Everything that ever happened is one of these, in `log.db`, one row each, in the order of `position`. The bytes are JSON and",
-        "are never rewritten: a kind gains fields with defaults, anything else is a new kind. No event holds a token or a secret.",
+        "Everything that ever happened is one of these, in `log.db`, one row each, in the order of `position`. The bytes are",
+        "JSON and never rewritten: a kind gains fields with defaults, anything else is a new kind. No event holds a secret.",
         "",
-        "Every body has `kind` and `at` (ms since the epoch, the time of the command). Beside the body stand `meta` (who and how)",
-        "and, for kinds marked *personal*, what points at a person, which alone can be erased.",
+        "Every body has `kind` and `at` (ms since the epoch, the time of the command). Beside it stand `meta` (who and how) and,",
+        "for kinds marked *personal*, what points at a person, which alone can be erased.",
         "",
     ]
     for event in get_args(AnyEvent):

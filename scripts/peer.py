@@ -138,7 +138,8 @@ class Session:
 
     @property
     def token(self) -> str | None:
-        return self.hello["auth"].get("deviceToken")
+        token: str | None = self.hello["auth"].get("deviceToken")
+        return token
 
     async def call(self, method: str, params: dict[str, Any] | None = None) -> Any:
         """Call a method and return its payload. Raises `CallFailed`, or one of `LOST` when no answer can come."""

@@ -4,6 +4,7 @@ A stage stands before the log and lets something happen right before or after on
 another process. Nothing here is left to chance but the last story, whose chances come from a seed.
 """
 
+import asyncio
 import random
 import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -269,7 +270,7 @@ async def test_an_asker_who_went_away_before_it_was_stored_can_ask_again(say: Wo
         answer = await desk.handle(command)
     assert [row.kind for row in answer.records] == ["device.removed"]
     assert (await file_log.stream(device_stream(PHONE)))[-1] == answer.records[-1]
-    assert not desk._queues
+    assert not desk._turns
 
 
 async def _soon(go: Event) -> None:
@@ -566,7 +567,7 @@ async def test_an_asker_who_goes_away_leaves_nothing_behind(say: Words):
     stage.before("stream", anyio.sleep_forever)
     with anyio.move_on_after(0.01):
         await here.handle(say.rename(PHONE))
-    assert (here._devices._readings, here._queues) == ({}, {})
+    assert (here._devices._readings, here._turns) == ({}, {})
     assert (await here.handle(say.rename(PHONE))).records
 
 
@@ -578,7 +579,35 @@ async def test_many_commands_on_one_device_all_get_their_turn(say: Words, file_l
     await together(*[lambda command=command: desk.handle(command) for command in commands])
     rows = await file_log.stream(device_stream(PHONE))
     assert [row.version for row in rows] == list(range(1, 105))
-    assert not desk._queues
+    assert not desk._turns
+
+
+@pytest.mark.parametrize("moment", ["while it waits", "as its turn comes"])
+async def test_a_waiting_command_whose_asker_goes_away_passes_its_turn_on(say: Words, moment: str):
+    """D4: those behind it go on, and nothing of the queue stays."""
+    stage, desk, _ = two(MemoryLog())
+    await desk.handle(say.pair(PHONE))
+    first, second, third = say.rename(PHONE), say.rename(PHONE), say.rename(PHONE)
+    waiting: list[asyncio.Task[object]] = []
+
+    async def meanwhile() -> None:
+        for command in (second, third):
+            waiting.append(asyncio.create_task(desk.handle(command)))
+            await anyio.lowlevel.checkpoint()
+        if moment == "while it waits":
+            waiting[0].cancel()
+            await anyio.lowlevel.checkpoint()
+
+    stage.after("append", meanwhile)
+    with anyio.fail_after(10):
+        await desk.handle(first)
+        waiting[0].cancel()  # in the moment in which it was let through, before it has run
+        with pytest.raises(asyncio.CancelledError):
+            await waiting[0]
+        await waiting[1]
+    rows = await stage.log.stream(device_stream(PHONE))
+    assert [decode(row).labelled for row in rows[4:]] == [first.labelled, third.labelled]  # type: ignore[union-attr]
+    assert not desk._turns
 
 
 async def test_retries_are_bounded(say: Words):
@@ -709,7 +738,7 @@ async def test_no_order_of_tasks_and_processes_gives_an_answer_older_than_its_qu
     written = sorted(position for positions in answered for position in positions)
     assert written == list(range(1, (await log.head()).position + 1))
     for desk in desks:
-        assert not desk._queues
+        assert not desk._turns
         assert not desk._devices._readings
         for device in devices:
             assert await desk.device_at(device) == await folded(log, device)

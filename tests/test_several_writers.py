@@ -3,7 +3,6 @@
 import asyncio
 import random
 import sys
-import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -182,10 +181,9 @@ async def test_no_event_is_lost_and_no_version_given_twice_whoever_writes(place:
 
 @pytest.mark.parametrize("by", ["the other gateway", "the local door"])
 @pytest.mark.parametrize("how", ["remove", "rotate", "revoke"])
-async def test_a_session_is_closed_whichever_process_ends_its_credential(place: Place, by: str, how: str, record_property: Any):
+async def test_a_session_is_closed_whichever_process_ends_its_credential(place: Place, by: str, how: str):
     """V1, V2: 4001 to the session on one gateway when another process removed, rotated or revoked; the token is dead at once."""
     one = await place.operator(0)
-    took = []
     async with place.door() as door:
         for _ in range(5):
             device, token = await place.paired(one, 1)
@@ -193,14 +191,10 @@ async def test_a_session_is_closed_whichever_process_ends_its_credential(place: 
             asker = one if by == "the other gateway" else door
             target = {"deviceId": device.device} | ({} if how == "remove" else {"role": "operator"})
             await asker.call("device.pair.remove" if how == "remove" else f"device.token.{how}", target)
-            answered = time.perf_counter()
             # The other gateway has not been told by anybody: it must look for itself before it lets the token in.
             again = await peer.dial(place.ports[1], device, scopes=READ, token=token, address=peer.elsewhere(place.chance))
             assert isinstance(again, peer.Turned)
-            code, reason, at = await asyncio.wait_for(session.ended, 10)
-            assert (code, reason) == (4001, "device removed")
-            took.append(max(0.0, at - answered) * 1000)
-    record_property("closed after the answer, ms", sorted(took))
+            assert (await asyncio.wait_for(session.ended, 10))[:2] == (4001, "device removed")
     await one.close()
 
 

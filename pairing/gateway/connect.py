@@ -14,6 +14,10 @@ from pairing.gateway.frames import StateVersion
 from pairing.shapes import Name, decode_params
 
 T = TypeVar("T")
+# What is said of oneself is stored for ever and shown to reviewers.
+Text: TypeAlias = Annotated[str, Meta(min_length=1, max_length=256)]
+Listed: TypeAlias = Annotated[tuple[Annotated[str, Meta(min_length=1, max_length=128)], ...], Meta(max_length=512)]
+Scopes: TypeAlias = Annotated[tuple[Annotated[str, Meta(min_length=1, max_length=128)], ...], Meta(max_length=64)]
 Version: TypeAlias = Annotated[int, Meta(ge=1)]
 # The largest integer that JavaScript, which prints it into the signed bytes, holds exactly.
 Millis: TypeAlias = Annotated[int, Meta(ge=0, le=2**53 - 1)]
@@ -31,13 +35,13 @@ class Client(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rena
     """What a client says it is."""
 
     id: ClientId
-    version: Name
-    platform: Name
+    version: Text
+    platform: Text
     mode: ClientMode
-    display_name: Name | UnsetType = UNSET
-    device_family: Name | UnsetType = UNSET
-    model_identifier: Name | UnsetType = UNSET
-    instance_id: Name | UnsetType = UNSET
+    display_name: Text | UnsetType = UNSET
+    device_family: Text | UnsetType = UNSET
+    model_identifier: Text | UnsetType = UNSET
+    instance_id: Text | UnsetType = UNSET
     build_id: Annotated[str, Meta(max_length=96)] | UnsetType = UNSET
     time_zone: Annotated[str, Meta(max_length=64)] | UnsetType = UNSET
 
@@ -88,15 +92,15 @@ class ConnectParams(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     max_protocol: Version
     client: Client
     role: Name = "operator"
-    scopes: tuple[Name, ...] = ()
-    caps: tuple[Name, ...] = ()
-    commands: tuple[Name, ...] = ()
+    scopes: Scopes = ()
+    caps: Listed = ()
+    commands: Listed = ()
     permissions: dict[Name, bool] | UnsetType = UNSET
     path_env: str | UnsetType = UNSET
     device: Proof | UnsetType = UNSET
     auth: Auth = Auth()
     locale: str | UnsetType = UNSET
-    user_agent: str | UnsetType = UNSET
+    user_agent: Annotated[str, Meta(max_length=1024)] | UnsetType = UNSET
     computer_use: Any = UNSET
     worker_runs: Any = UNSET
     model_catalog: Any = UNSET

@@ -24,9 +24,10 @@ from pairing.events import (
     RequestWithdrawn,
     TokenRevoked,
     TokenRotated,
+    Unknown,
 )
 from pairing.log.codec import decode, decode_meta, decode_personal
-from pairing.log.errors import EventUnreadable, HistoryChanged
+from pairing.log.errors import HistoryChanged, LogError
 from pairing.log.port import EventLog, Mark, Record
 
 from .frames import broadcast
@@ -34,6 +35,8 @@ from .session import Registry, Session
 
 REMOVED: Final = (4001, "device removed")
 CHANGED: Final = (1012, "service restart")
+PATIENCE_S: Final = 2.0
+AGAIN_S: Final = 1.0
 log = structlog.get_logger("pairing.herald")
 
 
@@ -45,39 +48,59 @@ class Herald:
         self._desk = desk
         self._registry = registry
         self.position = 0
+        self._mark: Mark | None = None
         self._waiting: list[tuple[int, anyio.Event]] = []
         self._approving = ""
 
     async def run(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
         """Follow from the present head, until cancelled."""
-        head = await self._log.head()
-        self.position = head.position
+        self._mark = await self._log.head()
+        self.position = self._mark.position
         task_status.started()
         while True:
             try:
-                await self._follow(head)
+                await self._follow()
             except HistoryChanged as error:
-                # What was judged rests on a history that is gone: everybody comes again and is judged anew.
+                # What was judged rests on a history that is gone.
                 log.error("history changed", position=error.position)
-                self._registry_reset()
-                head = await self._log.head()
-                self.position = head.position
+                self._mark = None
+                self.everybody_again()
+            except LogError as error:
+                # Who cannot hear of a revocation must not keep sessions that it may have ended.
+                log.error("log not followed", error=str(error))
+                self.everybody_again()
+                await anyio.sleep(AGAIN_S)
 
     async def reached(self, position: int) -> None:
-        """Wait until everything up to a position has been fenced and announced; two seconds at most."""
+        """Wait until everything up to a position has been fenced and announced; in vain for two seconds, fence everybody."""
         if self.position >= position:
             return
         passed = anyio.Event()
         self._waiting.append((position, passed))
-        with anyio.move_on_after(2):
+        with anyio.move_on_after(PATIENCE_S):
             await passed.wait()
+        if not passed.is_set():
+            log.error("herald late", position=self.position, wanted=position)
+            self.everybody_again()
 
-    async def _follow(self, head: Mark) -> None:
-        async for record in self._log.follow(after=head):
+    def everybody_again(self) -> None:
+        """End every session of a device: each may come again, and is then judged on what the log says."""
+        for device in self._registry.devices():
+            self._registry.fence(device, *CHANGED)
+
+    async def _follow(self) -> None:
+        if self._mark is None:
+            self._mark = await self._log.head()
+            self.position = self._mark.position
+            self._wake()
+        async for record in self._log.follow(after=self._mark):
             try:
                 await self._take(record)
-            except EventUnreadable as error:
-                log.error("event unreadable", position=error.position, kind=record.kind)
+            except Exception as error:
+                # One bad row ends its own device's sessions and nobody else's (D2).
+                log.error("event not taken", position=record.position, kind=record.kind, error=type(error).__name__)
+                self._registry.fence(record.stream.removeprefix("device:"), *CHANGED)
+            self._mark = Mark(record.position, record.hash)
             self.position = record.position
             self._wake()
 
@@ -86,11 +109,6 @@ class Herald:
             if position <= self.position:
                 passed.set()
         self._waiting = [(position, passed) for position, passed in self._waiting if position > self.position]
-
-    def _registry_reset(self) -> None:
-        for entry in self._registry.presence():
-            if entry.device_id is not None:
-                self._registry.fence(entry.device_id, *CHANGED)
 
     async def _take(self, record: Record) -> None:
         device = record.stream.removeprefix("device:")
@@ -115,6 +133,9 @@ class Herald:
                 self._resolved(device, ended.request, "rejected", ended.at, record)
             case DeviceRenamed():
                 self._tell("device.pair.changed", {}, record)
+            case Unknown():
+                # It may end access in a way that only a newer version knows; logins are refused from here on as well.
+                self._registry.fence(device, *CHANGED)
             case _:
                 pass
 

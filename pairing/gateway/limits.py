@@ -112,9 +112,10 @@ class Counter:
 class RateLimiter:
     """Who must wait. Shared secrets are counted by address, device tokens by address and device.
 
-    One device's failures thus lock out no other (N12); an address as a whole may send ten times as many wrong device tokens as
-    one device. Classes are independent: being right about one forgives nothing of the other (N11). Browsers are counted apart, a
-    local one by its page, and are never exempt; other local clients are, where the settings say so.
+    One device's failures thus lock out no other (N12); once an address has sent ten times as many wrong device tokens as one
+    device may, only those of paired devices behind it are still looked at. Classes are independent: being right about one
+    forgives nothing of the other (N11). Browsers are counted apart, a local one by its page, and are never exempt; other local
+    clients are, where the settings say so.
     """
 
     def __init__(self, rules: RateLimit | None = None, capacity: int = CAPACITY) -> None:
@@ -130,20 +131,30 @@ class RateLimiter:
         }
         self._crowd = Counter(CROWD * attempts, window, lockout, capacity)
 
-    def retry_after(self, credential: Credential, source: Source, now: int, device: str | None = None) -> int:
-        """Return the ms until a secret of this class is looked at again, 0 where it is now."""
+    def retry_after(
+        self, credential: Credential, source: Source, now: int, device: str | None = None, *, paired: bool = False
+    ) -> int:
+        """Return the ms until a secret of this class is looked at again, 0 where it is now.
+
+        A `paired` device answers for itself alone: what strangers do behind its address does not lock it out (N12).
+        """
         if self._exempt(source):
             return 0
         alone = self._single[credential].retry_after(_key(credential, source, device), now)
-        return max(alone, self._crowd.retry_after(_bucket(source), now)) if credential == DEVICE_TOKEN else alone
+        crowded = credential == DEVICE_TOKEN and not paired
+        return max(alone, self._crowd.retry_after(_bucket(source), now)) if crowded else alone
 
-    def locked(self, credential: Credential, source: Source, now: int, device: str | None = None) -> bool:
+    def locked(
+        self, credential: Credential, source: Source, now: int, device: str | None = None, *, paired: bool = False
+    ) -> bool:
         """Say whether a secret of this class must not even be compared."""
-        return self.retry_after(credential, source, now, device) > 0
+        return self.retry_after(credential, source, now, device, paired=paired) > 0
 
-    def failed(self, credential: Credential, source: Source, now: int, device: str | None = None) -> None:
+    def failed(
+        self, credential: Credential, source: Source, now: int, device: str | None = None, *, paired: bool = False
+    ) -> None:
         """Count a wrong secret. A missing one is none."""
-        if self._exempt(source) or self.locked(credential, source, now, device):
+        if self._exempt(source) or self.locked(credential, source, now, device, paired=paired):
             return
         self._single[credential].failed(_key(credential, source, device), now)
         if credential == DEVICE_TOKEN:

@@ -8,6 +8,7 @@ from typing import Final, Literal, TypeAlias
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 from pairing import ids, verdict
 from pairing.authority import NODE, OPERATOR, ROLES, bound_device, covers, tidy
@@ -145,16 +146,21 @@ def _shared_secret(
     }[mode]
     if configured is None:
         return None, unset
-    token, password = params.auth.presented("token"), params.auth.presented("password")
-    # Protocol 3 has one field for each mode; since 4 the secret may come in either.
-    fields = (token, password) if protocol >= 4 else (token,) if mode == "token" else (password,)
-    shown = [value for value in fields if value is not None]
+    shown = _shown(rules, params, protocol)
     if not shown:
         return None, missing
     if limiter.locked(SHARED_SECRET, facts.source, now):
         return None, Reason.RATE_LIMITED
     right = [configured.matches(value) for value in shown]
     return (mode, None) if any(right) else (None, wrong)
+
+
+def _shown(rules: Gateway, params: ConnectParams, protocol: int) -> list[str]:
+    """Return what was presented as the gateway's own secret."""
+    token, password = params.auth.presented("token"), params.auth.presented("password")
+    # Protocol 3 has one field for each mode; since 4 the secret may come in either.
+    fields = (token, password) if protocol >= 4 else (token,) if rules.auth.mode == "token" else (password,)
+    return [value for value in fields if value is not None]
 
 
 def _without_device(
@@ -179,11 +185,21 @@ def _without_device(
         command_line = here and is_cli(client.id, client.mode) and protocol >= 4
         if not (trusted_page or backend or command_line):
             return ()
-        ceiling = rules.pairing.local_ceiling
-        return tuple(scope for scope in asked if not local or covers(OPERATOR, ceiling, (scope,)))
+        return _lent(rules, facts, asked)
     if method is None and (params.auth.presented("token") or params.auth.presented("password")):
         raise unauthorized(rules, params, shared or Reason.AUTH_REQUIRED)
     raise Refused(Reason.DEVICE_REQUIRED)
+
+
+def _lent(rules: Gateway, facts: Facts, asked: tuple[str, ...]) -> tuple[str, ...]:
+    """Return what a session keeps that rests on no grant: being local lends up to its ceiling, and no more (N7, A15)."""
+    ceiling = rules.pairing.local_ceiling
+    return tuple(scope for scope in asked if not facts.origin.local or covers(OPERATOR, ceiling, (scope,)))
+
+
+def without_record(rules: Gateway, contact: Contact) -> Contact:
+    """Return an exempt contact with the scopes that it keeps: nobody has approved any."""
+    return replace(contact, scopes=_lent(rules, contact.facts, contact.scopes), exempt=True)
 
 
 def _proof(params: ConnectParams, device: Signed) -> Proof:
@@ -226,13 +242,13 @@ def present(contact: Contact, state: Device, keyring: Keyring, limiter: RateLimi
     if contact.method is not None or candidate is None or device is None:
         method = contact.method if contact.method != "device-token" else None
         return Presented(method=method, shared=shared)
-    locked = limiter.locked(DEVICE_TOKEN, contact.facts.source, now, device)
+    locked = limiter.locked(DEVICE_TOKEN, contact.facts.source, now, device, paired=state.grant is not None)
     issue = None if locked else keyring.recognise(state, device, contact.role, candidate)
     field: Literal["deviceToken", "token"] = "deviceToken" if auth.presented("device_token") else "token"
     return Presented(shared=shared, candidate=field, issue=issue, locked=locked)
 
 
-def note_failure(limiter: RateLimiter, contact: Contact, presented: Presented, now: int) -> None:
+def note_failure(limiter: RateLimiter, contact: Contact, presented: Presented, now: int, *, paired: bool = False) -> None:
     """Count the wrong secrets of a login that failed as a whole, each against its own class (protocol §4.6).
 
     What was presented counts, not what the refusal blames: a decoy in another field changes nothing (N9). A device token travels
@@ -241,7 +257,17 @@ def note_failure(limiter: RateLimiter, contact: Contact, presented: Presented, n
     if contact.shared in WRONG_SECRET:
         limiter.failed(SHARED_SECRET, contact.facts.source, now)
     if presented.candidate is not None and presented.issue is None and not presented.locked:
-        limiter.failed(DEVICE_TOKEN, contact.facts.source, now, contact.device)
+        limiter.failed(DEVICE_TOKEN, contact.facts.source, now, contact.device, paired=paired)
+
+
+def note_guess(rules: Gateway, limiter: RateLimiter, contact: Contact, method: Method, now: int) -> None:
+    """Count a wrong shared secret that came beside a right device token: a paired device may not guess for free (N9).
+
+    The device token itself in that field is no guess; healthy devices send it there.
+    """
+    shown = _shown(rules, contact.params, contact.protocol)
+    if method == "device-token" and contact.shared in WRONG_SECRET and set(shown) - {contact.candidate}:
+        limiter.failed(SHARED_SECRET, contact.facts.source, now)
 
 
 def note_success(limiter: RateLimiter, contact: Contact, method: Method) -> None:
@@ -297,10 +323,9 @@ def silence(rules: Gateway, contact: Contact, method: Method) -> Silence | None:
     needs: list[Need] = []
     if facts.origin.local and (facts.browser is None or page) and method != "device-token":
         needs.append("not-paired")
-        if facts.browser is None:
-            needs.append("scope-upgrade")
-            if contact.role == OPERATOR:
-                needs.append("role-upgrade")
+        if facts.browser is None and contact.role == OPERATOR:
+            # What a node may do is never widened silently: its scopes know no ceiling (A11).
+            needs += ["role-upgrade", "scope-upgrade"]
     if facts.origin.local and facts.browser is None and is_native_ui(client.id, client.mode):
         needs.append("metadata-upgrade")
     if needs:
@@ -329,7 +354,7 @@ def knock(
         request=ids.request_id(),
         issue=ids.issue_id(),
         key=key.id,
-        seen=key.tag("seen", name, address, agent),
+        seen=key.tag("seen", name, address, agent, client.platform, given(client.device_family), client.id, client.mode),
         named=key.tag("named", name),
         ttl=rules.pairing.request_ttl_ms,
         silence=silence(rules, contact, method),
@@ -357,7 +382,9 @@ def caller(rules: Gateway, contact: Contact, method: Method, state: Device | Non
         issue = token.issue if token and method == "device-token" else None
         standing = Standing(contact.device, contact.role, issue)
     by_secret = method != "device-token"
-    trusted = by_secret and contact.facts.origin.local and contact.role == OPERATOR
+    # A page in a browser of this host is lent nothing: it gets no silent upgrade, and must not give itself one (A21).
+    here = contact.facts.origin.local and contact.facts.browser is None
+    trusted = by_secret and here and contact.role == OPERATOR
     return Caller(
         actor=Actor("shared-secret" if by_secret else "device", contact.device),
         scopes=contact.scopes,

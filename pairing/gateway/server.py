@@ -42,9 +42,9 @@ from .connect import (
     decode_connect,
 )
 from .frames import FrameId, Malformed, Request, StateVersion
-from .herald import Herald
+from .herald import CHANGED, Herald
 from .http import Headers, HttpRequest, HttpResponse, Readiness, answer
-from .limits import DEVICE_TOKEN, SHARED_SECRET, RateLimiter
+from .limits import DEVICE_TOKEN, SHARED_SECRET, Counter, RateLimiter
 from .listener import Address, serve
 from .login import Contact, Facts
 from .session import Registry, Session, refusal
@@ -54,6 +54,8 @@ from .transport import Closed, Link
 MAX_PAYLOAD: Final = 1024 * 1024
 TICK_MS: Final = 30_000
 REAP_S: Final = 1.0
+WRITES: Final = 60
+"""Logins of one device in a minute that may write to the log; the rest are judged on what is written."""
 EVENTS: Final = (
     "connect.challenge",
     "device.pair.changed",
@@ -81,6 +83,7 @@ class House:
 class Admitted(msgspec.Struct, frozen=True):
     """A login that succeeded: by which method, on which state, known up to which position."""
 
+    contact: Contact
     method: Method
     state: Device | None
     position: int
@@ -98,6 +101,7 @@ class Gateway:
         self._proxies = Networks(house.rules.trusted_proxies)
         self._gate = anyio.Lock()
         self._opening = anyio.Lock()
+        self._pace = Counter(WRITES, 60_000, 60_000)
         self._links = 0
         self._failing: tuple[str, ...] = ("starting",)
 
@@ -216,7 +220,7 @@ class Gateway:
             log.info("refused", reason=refused.reason.value, device=contact.device, address=facts.origin.client_ip)
             self._refuse(link, request.id, refused, protocol, facts, contact.device, now)
             return None
-        return self._welcome(link, request.id, contact, admitted)
+        return self._welcome(link, request.id, admitted)
 
     def _refuse(
         self, link: Link, id: FrameId, refused: Refused, protocol: int, facts: Facts, device: str | None, now: int
@@ -238,18 +242,30 @@ class Gateway:
             if contact.method is None:
                 raise login.unauthorized(self.rules, contact.params, contact.shared or Reason.AUTH_REQUIRED)
             login.note_success(self.house.limiter, contact, contact.method)
-            return Admitted(contact.method, None, self.herald.position)
-        for _ in range(8):
+            return Admitted(contact, contact.method, None, self.herald.position)
+        for turn in range(8):
             state = await desk.device(contact.device)
             position = desk.position
+            if state.grant is None:
+                desk.doubted.discard(contact.device)
+            if contact.device in desk.doubted or self._hogs(contact.device):
+                raise Refused(Reason.BUSY)
             method = self._credential(contact, state, now)
+            if turn == 0:
+                login.note_guess(self.rules, self.house.limiter, contact, method, now)
             if login.exempt(self.rules, contact, method, state):
-                return Admitted(method, None, position)
-            state, position = await self._ask(contact, state, position, method, now)
+                admitted = Admitted(login.without_record(self.rules, contact), method, None, position)
+            else:
+                state, position = await self._ask(contact, state, position, method, now)
+                admitted = Admitted(contact, method, state, position)
             # What the herald has passed since was passed without this session: judge again, on what it said (V1).
             if self.herald.position <= position:
-                return Admitted(method, state, position)
+                return admitted
         raise Refused(Reason.BUSY)
+
+    def _hogs(self, device: str) -> bool:
+        """Say whether a device holds half of all the places already; the others are for others."""
+        return 2 * len(self.registry.of_device(device)) >= max(2, self.rules.max_connections)
 
     def _credential(self, contact: Contact, state: Device, now: int) -> Method:
         """Return by what a device is authenticated, on this state. Raises `Refused`."""
@@ -263,7 +279,7 @@ class Gateway:
 
     def _turned_down(self, contact: Contact, state: Device, presented: Presented, verdict: Verdict, now: int) -> Refused:
         reason = verdict.reason or Reason.AUTH_REQUIRED
-        login.note_failure(self.house.limiter, contact, presented, now)
+        login.note_failure(self.house.limiter, contact, presented, now, paired=state.grant is not None)
         known = state.grant is not None or state.pending is not None
         reference = self._remember(contact, verdict, reason, now) if known else None
         return login.unauthorized(self.rules, contact.params, reason, reference)
@@ -287,10 +303,9 @@ class Gateway:
         """Have the device's wish decided, and return its state, and up to where it is known, if it may in. Raises `Refused`."""
         service, desk = self.service, self.service.desk
         command = login.knock(self.rules, contact, method, service.keyring, service.under, now, full=False)
-        if state.grant is None and is_probe(contact.params.client.id, contact.params.client.mode):
-            # Looking is not asking: a probe of a device that is not paired leaves nothing behind (A20).
-            raise login.pairing_required(contact, state, Reason.NOT_PAIRED)
-        if foreseen := decide(state, command):
+        foreseen = decide(state, command)
+        # Looking is not asking: a probe leaves nothing behind (A20). Nor may one device fill a log that is kept for ever.
+        if foreseen and not is_probe(contact.params.client.id, contact.params.client.mode) and self._in_pace(command, now):
             opens = _stays_open(foreseen) and state.pending is None
             handled = await (self._open(contact, state, command) if opens else desk.handle(command))
             # Somebody may have been faster: the credential is judged again on the state that was committed on.
@@ -303,13 +318,21 @@ class Gateway:
             raise login.pairing_required(contact, state, reason)
         return state, position
 
+    def _in_pace(self, command: Knock, now: int) -> bool:
+        """Count a login that writes; False where its device has written too often of late."""
+        if self._pace.retry_after(command.device, now):
+            return False
+        self._pace.failed(command.device, now)
+        return True
+
     async def _open(self, contact: Contact, state: Device, command: Knock) -> Handled[Device, DeviceEvent]:
         """Open a request unless too many are open already; counted one at a time, so that no herd runs past the cap (R10)."""
         address, caps = contact.facts.origin.reported_ip, self.rules.pairing
         async with self._opening:
             crowd = await self.service.views.crowd(address)
             # Those whose address a header hides count as one source, or hiding it would be the way round the cap.
-            here = not contact.facts.origin.local and crowd.here >= caps.max_pending_per_address
+            near = await self._neighbours(address) if address and ":" in address else crowd.here
+            here = not contact.facts.origin.local and near >= caps.max_pending_per_address
             full = here or crowd.total >= caps.max_pending
             try:
                 return await self.service.desk.handle(msgspec.structs.replace(command, full=full))
@@ -318,8 +341,13 @@ class Gateway:
                     raise
                 raise login.pairing_required(contact, state, refused.reason) from None
 
-    def _welcome(self, link: Link, id: FrameId, contact: Contact, admitted: Admitted) -> Session:
-        now = self.service.clock()
+    async def _neighbours(self, address: str) -> int:
+        """Count the open requests from an IPv6 network: one host has all of its addresses."""
+        place, rows = neighbourhood(address), (await self.service.views.pending()).rows
+        return sum(row.address is not None and neighbourhood(row.address) == place for row in rows)
+
+    def _welcome(self, link: Link, id: FrameId, admitted: Admitted) -> Session:
+        now, contact = self.service.clock(), admitted.contact
         caller = login.caller(self.rules, contact, admitted.method, admitted.state)
         session = Session(link, contact, caller, id=str(uuid.uuid4()), now=now, joined=admitted.position)
         if caller.standing is not None:
@@ -382,10 +410,12 @@ class Gateway:
             params = request.params if isinstance(request.params, msgspec.Raw) else None
             result = await methods.call(self.service, session.caller, request.method, params)
         except Refused as refused:
-            log.info("call refused", method=request.method, reason=refused.reason.value, device=session.device)
+            log.info("call refused", method=_known(request.method), reason=refused.reason.value, device=session.device)
             return session.refused(request.id, refused)
         except PairingError as error:
-            log.error("call failed", method=request.method, error=str(error))
+            log.error("call failed", method=_known(request.method), error=str(error))
+            for device in desk.doubted:
+                self.registry.fence(device, *CHANGED)
             return frames.response_error(request.id, "UNAVAILABLE", str(error))
         if desk.written > written:
             # Durable first; then whoever it concerns is fenced and told; then the answer goes out.
@@ -404,13 +434,24 @@ class Gateway:
         timer = Caller(actor=Actor("timer"), scopes=None)
         while True:
             await anyio.sleep(REAP_S)
+            now = self.service.clock()
             try:
-                now = self.service.clock()
-                for device, request in await self.service.views.overdue(now):
-                    command = Expire(id=ids.uuid7(now), now=now, by=timer, device=device, request=request)
+                overdue = await self.service.views.overdue(now)
+            except PairingError as error:
+                log.warning("expiry not looked for", error=str(error))
+                continue
+            for device, request in overdue:
+                command = Expire(id=ids.uuid7(now), now=now, by=timer, device=device, request=request)
+                try:
                     await self.service.desk.handle(command)
-            except (Refused, PairingError) as error:
-                log.warning("expiry not recorded", error=str(error))
+                except (Refused, PairingError) as error:
+                    # One stream that takes no decisions must not keep the others' requests open (D2).
+                    log.warning("expiry not recorded", device=device, error=str(error))
+
+
+def _known(method: str) -> str:
+    """Return what the log may say of a method: its name, never a text that a peer made up."""
+    return method if method in METHODS else "unknown"
 
 
 def _stays_open(events: tuple[DeviceEvent, ...]) -> bool:

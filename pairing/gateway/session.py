@@ -176,6 +176,10 @@ class Registry:
             if not mine:
                 del self._by_device[session.device]
 
+    def devices(self) -> tuple[str, ...]:
+        """Return the devices that have live sessions."""
+        return tuple(self._by_device)
+
     def of_device(self, device: str) -> tuple[Session, ...]:
         """Return the live sessions whose connect carried a device."""
         return tuple(self._by_device.get(device, {}).values())

@@ -111,11 +111,11 @@ def test_a_wider_ask_supersedes_and_merges(story, make):
 
 def test_a_superseded_request_cannot_be_approved_and_says_what_replaced_it(story, make):
     """PD-09, R2, 12.8: the old id grants nothing; its refusal is the wire's word plus the successor."""
-    story.given(make.knock(READ, request="r"), make.knock(WRITE, request="s")).when(make.approve("r"))
+    story.given(make.knock(READ, request="r"), make.knock(WRITE, request="successor")).when(make.approve("r"))
     refusal = story.refused(Reason.UNKNOWN_REQUEST)
     assert refusal.details["outcome"] == "superseded"
-    assert refusal.details["supersededBy"] == "s"
-    assert "s" in refusal.hint
+    assert refusal.details["supersededBy"] == "successor"
+    assert refusal.hint == "It was superseded by successor. See what is open: pairing devices list"
     assert story.state.grant is None
 
 
@@ -158,6 +158,15 @@ def test_admin_does_not_cover_the_scopes_of_another_role(story, make):
     """A13: operator.admin in a pending request covers no node scope."""
     story.given(make.knock(ADMIN, request="r"), make.knock(role="node", request="s"))
     story.when(make.knock("node.exec", role="node")).then("request.superseded", "request.opened")
+
+
+@pytest.mark.parametrize(("first", "kept"), [(127, 128), (128, 1)])
+def test_a_merged_request_stays_one_that_can_be_reviewed(story, make, first, kept):
+    """N13, R10: beyond 128 scopes the asks are no longer merged; the latest stands alone."""
+    story.given(make.knock(*(f"operator.x{number}" for number in range(first)), request="r"))
+    story.when(make.knock("operator.another", request="s")).then("request.superseded", "request.opened")
+    assert len(story.pending.scopes) == kept
+    assert story.pending.scopes[-1] == "operator.another"
 
 
 def test_an_expired_request_makes_room_for_a_new_one(story, make):
@@ -266,6 +275,13 @@ def test_return_of_a_device_notes_its_new_name_and_nothing_else(paired, make):
     assert (story.grant.client_id, story.grant.client_mode, story.grant.named) == ("tui", None, "named-2")
     assert (story.grant.roles, story.grant.scopes, story.grant.tokens) == (before.roles, before.scopes, before.tokens)
     story.when(make.knock(READ, client=("tui", None), named="named-2")).then()
+
+
+def test_widening_keeps_what_the_token_has(paired, make):
+    """A12: what is asked again within the baseline comes on top."""
+    story = paired(READ, PAIRING, MADE_UP).given(make.rotate(scopes=(READ,)))
+    story.when(make.knock(PAIRING)).then("token.widened")
+    assert story.scopes() == (PAIRING, READ)
 
 
 def test_a_pending_upgrade_changes_nothing_meanwhile(paired, make):
@@ -389,6 +405,33 @@ def test_merged_requests_count_as_a_whole_against_the_ceiling(story, make):
     story.when(make.knock(READ, role="node", silence=make.silence(ceiling=(READ,)), request="s"))
     story.then("request.superseded", "request.opened")
     assert story.state.grant is None
+
+
+@pytest.mark.parametrize(("more", "silent"), [(28, True), (29, False)])
+def test_nobody_collects_scopes_without_end_in_silence(silently, make, more, silent):
+    """N7, N13: beyond 128 scopes in all a person looks at it."""
+    story = silently(*(f"operator.x{number}" for number in range(100)))
+    story.when(make.knock(*(f"operator.y{number}" for number in range(more)), silence=make.silence()))
+    assert (story.state.pending is None) == silent
+    assert len(story.grant.scopes) == (128 if silent else 100)
+
+
+def test_a_scope_that_fits_no_role_spoils_the_whole_merged_request(story, make):
+    """A13, PL-11: what is asked now would fit, but the request would carry the misfit into the record."""
+    story.given(make.knock("foo", silence=make.silence()))
+    story.when(make.knock(READ, silence=make.silence())).then("request.superseded", "request.opened")
+    assert story.pending.scopes == ("foo", READ)
+    assert story.state.grant is None
+
+
+def test_a_live_token_gains_nothing_above_the_ceiling_through_an_earlier_ask(paired, make):
+    """N7: what was asked while the ceiling was higher waits for a person, also where the device is already in."""
+    story = paired(READ)
+    story.when(make.knock(ADMIN, role="node", silence=make.silence())).then("request.opened")
+    assert story.pending.silent
+    story.when(make.knock("operator.talk", silence=make.silence(ceiling=(READ, "operator.talk"))))
+    story.then("request.superseded", "request.opened")
+    assert story.scopes() == (READ,)
 
 
 def test_a_local_scope_upgrade_is_silent_up_to_the_ceiling(silently, make):
@@ -660,10 +703,20 @@ def test_a_repair_that_asks_nothing_keeps_what_was_held(paired, make):
 
 
 def test_a_repair_that_asks_something_gets_that_alone(paired, make):
-    """A9, RP-49: a dead token comes back with what was asked."""
+    """A1, A9, V7: a dead token comes back with what was asked, and of the baseline no more is left than somebody looked at."""
     story = paired(ADMIN).given(make.revoke(), make.knock(READ, request="up"))
     story.when(make.approve("up", make.caller(PAIRING, READ))).then("request.approved", "device.upgraded", "token.rotated")
+    assert (story.scopes(), story.grant.scopes) == ((READ,), (READ,))
+    story.when(make.knock(ADMIN)).then("request.opened")
     assert story.scopes() == (READ,)
+
+
+def test_a_repair_of_one_role_leaves_the_baseline_of_the_other(paired, make):
+    """A12, V7: what comes back from the dead is narrowed; the role that was alive all the time is not."""
+    story = paired("node.exec", "node.read", role="node").given(make.knock(ADMIN, request="up"), make.approve("up"))
+    story.given(make.revoke("node"), make.knock("node.exec", role="node", request="again"), make.approve("again"))
+    assert story.grant.scopes == ("node.exec", ADMIN)
+    assert story.scopes() == (ADMIN, READ, WRITE)
 
 
 def test_a_token_narrowed_to_nothing_comes_back_with_nothing(paired, make):
@@ -949,11 +1002,20 @@ def test_a_rotation_needs_what_it_gives_and_what_it_ends(paired, make, scopes):
     story.when(make.rotate(scopes=scopes, by=make.host)).then("token.rotated")
 
 
-def test_a_dead_token_ends_nothing(paired, make):
-    """A6, TK-14: reviving a revoked token needs what it will hold, not what it once held."""
+def test_rotating_a_narrowed_token_needs_what_it_holds(paired, make):
+    """A6: a live token ends as what it is, not as what it might have been."""
+    story = paired(ADMIN).given(make.rotate(scopes=(PAIRING,)))
+    story.when(make.rotate(by=make.pairer)).then("token.rotated")
+    assert story.scopes() == (PAIRING,)
+
+
+def test_reviving_a_token_needs_what_becomes_reachable_with_it(paired, make):
+    """A3, A6, TK-14: a revoked token that comes back, however narrow, makes the whole baseline reachable again."""
     story = paired(ADMIN).given(make.revoke())
-    story.when(make.rotate(by=make.pairer)).refused(Reason.ROTATION_DENIED)
-    story.when(make.rotate(scopes=(PAIRING,), by=make.pairer)).then("token.rotated")
+    for scopes in (None, (), (PAIRING,)):
+        story.when(make.rotate(scopes=scopes, by=make.pairer)).refused(Reason.ROTATION_DENIED, rule="scope")
+    assert not story.live()
+    story.when(make.rotate(scopes=(PAIRING,), by=make.host)).then("token.rotated")
     assert story.live()
     assert [retired.how for retired in story.state.retired] == ["revoked"]
 

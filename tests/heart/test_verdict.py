@@ -308,6 +308,36 @@ def test_judging_changes_nothing(device, judged):
     assert judged(story, READ, token=token).reason is None
 
 
+def test_a_trace_says_what_was_compared(device, judged, make):
+    """L8: found beside needed, for every rule, in words an operator can read."""
+    story, token = device(READ, PAIRING, family="Mac")
+    issue = story.grant.token("operator").issue
+    both = f"{PAIRING}, {READ}"
+    good = judged(story, READ, PAIRING, token=token, family="Mac")
+    assert [(step.rule, step.found, step.needed) for step in good.steps] == [
+        ("shared-secret", "token_mismatch", ""),
+        ("token-attempts", "free", ""),
+        ("token-current", issue, issue),
+        ("token-live", f"issued at {make.now}", ""),
+        ("token-scopes", both, f"{READ}, {PAIRING}"),
+        ("metadata", "linux / Mac", "linux / Mac"),
+        ("role", "operator", "operator"),
+        ("scopes", f"{READ}, {PAIRING}", f"{READ}, {PAIRING}"),
+    ]
+    assert judged(story, READ, token=token, locked=True).steps[-1].found == "locked out"
+    assert judged(story, READ, token="x" * 43).steps[-1].found == "not the current one"
+    assert judged(INITIAL, READ, token="x" * 43).steps[-1].found == "no grant for this key"
+    assert judged(story, role="node", token="x" * 43).steps[-1].found == "none"
+    story.given(make.knock(role="node", family="Mac", request="n"), make.approve("n"))
+    steps = judge(story.state, SHARED, make.wanted(role="node", platform=None)).steps
+    assert [(step.rule, step.passed, step.found, step.needed) for step in steps] == [
+        ("shared-secret", True, "right", ""),
+        ("metadata", False, "linux / Mac", "- / -"),
+        ("role", True, "operator, node", "node"),
+        ("scopes", True, f"{READ}, {PAIRING}", "none"),
+    ]
+
+
 def test_a_trace_holds_no_secret(device, judged, make):
     """L7, T14: whatever was shown, right or wrong, is in no step of any verdict."""
     story, token = device(READ)
