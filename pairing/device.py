@@ -4,7 +4,7 @@ Pure and total: evolve never refuses, decisions are in `decide`. Names and addre
 """
 
 import hashlib
-from typing import Literal, TypeAlias, assert_never
+from typing import Literal, TypeAlias, TypeVar, assert_never
 
 import msgspec
 from msgspec import Struct
@@ -34,6 +34,8 @@ from .events import (
     TokenWidened,
     Unknown,
 )
+
+T = TypeVar("T")
 
 # What a state remembers of the past is bounded; the log remembers all of it.
 REMEMBERED = 32
@@ -69,7 +71,7 @@ class Retired(Struct, frozen=True, gc=False):
     how: Literal["rotated", "revoked", "removed"]
 
 
-class Grant(Struct, frozen=True):
+class Grant(Struct, frozen=True, gc=False):
     """What was approved. `scopes` is the baseline as asked; `tokens` is sorted by role."""
 
     key: str
@@ -88,7 +90,10 @@ class Grant(Struct, frozen=True):
 
     def token(self, role: str) -> Token | None:
         """Return the token of a role, revoked or not."""
-        return next((token for token in self.tokens if token.role == role), None)
+        for token in self.tokens:
+            if token.role == role:
+                return token
+        return None
 
     def live(self, role: str, under: str | None) -> Token | None:
         """Return the token of a role if it can be used at all: it is sound, and its role is approved (A16, A18, T6)."""
@@ -107,7 +112,7 @@ class Grant(Struct, frozen=True):
         return token if covers(role, self.scopes, token.scopes) else None
 
 
-class Pending(Struct, frozen=True):
+class Pending(Struct, frozen=True, gc=False):
     """An open request."""
 
     request: str
@@ -141,7 +146,7 @@ class Closed(Struct, frozen=True, gc=False):
     by: str | None = None
 
 
-class Device(Struct, frozen=True):
+class Device(Struct, frozen=True, gc=False):
     """One device's stream, folded. `newer` is set once an event of an unknown kind was met: no decision may follow it."""
 
     grant: Grant | None = None
@@ -209,23 +214,28 @@ def _changed(grant: Grant, wanted: Wanted) -> bool:
 
 def evolve(state: Device, event: DeviceEvent | Unknown) -> Device:
     """Fold one event. Total: an event that does not fit leaves what it does not concern as it was."""
+    # The commonest kinds first: a long history is mostly rotations and requests.
     match event:
+        case TokenRotated():
+            return _rotated(state, event)
         case RequestOpened():
             return replace(state, pending=_opened(event))
-        case RequestRefreshed():
-            return replace(state, pending=_refreshed(state.pending, event))
-        case RequestSuperseded():
-            return _close(state, event.request, "superseded", event.at, event.by)
         case RequestApproved():
             return _close(state, event.request, "approved", event.at)
-        case RequestRejected():
-            return _close(state, event.request, "rejected", event.at)
-        case RequestExpired():
-            return _close(state, event.request, "expired", event.at)
-        case RequestWithdrawn():
-            return _close(state, event.request, "withdrawn", event.at)
         case DevicePaired():
             return replace(state, grant=_paired(event))
+        case TokenIssued():
+            return _issued(state, event)
+        case RequestRefreshed():
+            return replace(state, pending=_refreshed(state.pending, event))
+        case RequestExpired():
+            return _close(state, event.request, "expired", event.at)
+        case RequestRejected():
+            return _close(state, event.request, "rejected", event.at)
+        case RequestSuperseded():
+            return _close(state, event.request, "superseded", event.at, event.by)
+        case RequestWithdrawn():
+            return _close(state, event.request, "withdrawn", event.at)
         case DeviceUpgraded():
             return replace(state, grant=_upgraded(state.grant, event))
         case DeviceDescribed():
@@ -234,10 +244,6 @@ def evolve(state: Device, event: DeviceEvent | Unknown) -> Device:
             return replace(state, labelled=event.labelled)
         case DeviceRemoved():
             return _removed(state, event)
-        case TokenIssued():
-            return _tokens(state, event)
-        case TokenRotated():
-            return _rotated(state, event)
         case TokenWidened():
             return _widened(state, event)
         case TokenRevoked():
@@ -288,8 +294,12 @@ def _refreshed(pending: Pending | None, event: RequestRefreshed) -> Pending | No
 
 def _close(state: Device, request: str, ending: Ending, at: int, by: str | None = None) -> Device:
     open_still = state.pending if state.pending and state.pending.request != request else None
-    closed = (*state.closed, Closed(request, ending, at, by))[-REMEMBERED:]
-    return replace(state, pending=open_still, closed=closed)
+    return replace(state, pending=open_still, closed=_remembered(state.closed, Closed(request, ending, at, by)))
+
+
+def _remembered(past: tuple[T, ...], *new: T) -> tuple[T, ...]:
+    whole = (*past, *new)
+    return whole if len(whole) <= REMEMBERED else whole[-REMEMBERED:]
 
 
 def _paired(event: DevicePaired) -> Grant:
@@ -332,15 +342,16 @@ def _described(grant: Grant | None, event: DeviceDescribed) -> Grant | None:
 def _removed(state: Device, event: DeviceRemoved) -> Device:
     tokens = state.grant.tokens if state.grant else ()
     ended = tuple(Retired(t.role, t.issue, t.key, event.at, "revoked" if t.revoked_at else "removed") for t in tokens)
-    return replace(state, grant=None, retired=(*state.retired, *ended)[-REMEMBERED:])
+    return replace(state, grant=None, retired=_remembered(state.retired, *ended))
 
 
 def _with(grant: Grant, token: Token) -> Grant:
-    others = (other for other in grant.tokens if other.role != token.role)
-    return replace(grant, tokens=tuple(sorted((*others, token), key=lambda t: t.role)))
+    others = [other for other in grant.tokens if other.role != token.role]
+    tokens = tuple(sorted((*others, token), key=lambda t: t.role)) if others else (token,)
+    return replace(grant, tokens=tokens)
 
 
-def _tokens(state: Device, event: TokenIssued) -> Device:
+def _issued(state: Device, event: TokenIssued) -> Device:
     if state.grant is None:
         return state
     token = Token(event.role, event.scopes, event.issue, event.key, event.at, under=event.under)
@@ -348,12 +359,12 @@ def _tokens(state: Device, event: TokenIssued) -> Device:
 
 
 def _rotated(state: Device, event: TokenRotated) -> Device:
-    old = state.token(event.role)
-    if state.grant is None or old is None:
+    grant, old = state.grant, state.token(event.role)
+    if grant is None or old is None:
         return state
-    token = Token(event.role, event.scopes, event.issue, event.key, old.created_at, event.at, under=event.under)
+    token = Token(event.role, event.scopes, event.issue, event.key, old.created_at, event.at, None, event.under)
     retired = Retired(old.role, old.issue, old.key, event.at, "revoked" if old.revoked_at else "rotated")
-    return replace(state, grant=_with(state.grant, token), retired=(*state.retired, retired)[-REMEMBERED:])
+    return replace(state, grant=_with(grant, token), retired=_remembered(state.retired, retired))
 
 
 def _widened(state: Device, event: TokenWidened) -> Device:
