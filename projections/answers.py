@@ -14,33 +14,33 @@ from pairing.events import Actor, device_stream
 from pairing.listing import Fate, Match, PairedRow, PendingRow, TokenRow
 
 from .activity import Use
-from .spans import held
+from .spans import held, last_of
 
 _REACHED = "(SELECT position FROM mark)"
-_ONE = "stream = (SELECT id FROM words WHERE word = :stream)"
+_STREAM = "(SELECT id FROM words WHERE word = :stream)"
+_TRUE = "({0}.to_position IS NULL OR {0}.to_position > :at)"
 _DAMAGE = "(SELECT min(position) FROM damages x WHERE x.stream = {0}.stream AND x.position <= :at)"
 
 _PENDING = f"""
 SELECT {_REACHED}, r.request, w.word, r.key, r.need, r.name, r.platform, r.family, r.client_id, r.client_mode, r.role, r.roles,
        r.scopes, r.address, r.silent, r.repair, r.opened_at, r.expires_at, r.digest, r.from_position, {_DAMAGE.format("r")}
   FROM requests r JOIN words w ON w.id = r.stream
- WHERE r.from_position IN ({{0}}) ORDER BY r.opened_at DESC, r.opened_position DESC"""  # noqa: S608
-PENDING = _PENDING.format(held("requests"))
-PENDING_OF = _PENDING.format(held("requests", _ONE))
+ WHERE {{0}} ORDER BY r.opened_at DESC, r.opened_position DESC"""  # noqa: S608
+PENDING = _PENDING.format(f"r.from_position IN ({held('requests')})")
+PENDING_OF = _PENDING.format(f"r.from_position = {last_of('requests', _STREAM)} AND {_TRUE.format('r')}")
 
 _PAIRED = f"""
 SELECT {_REACHED}, w.word, d.key, d.name, l.label, d.platform, d.family, d.client_id, d.client_mode, d.role, d.roles, d.scopes,
        d.address, d.means, d.created_at, d.approved_at, d.from_position, l.from_position, {_DAMAGE.format("d")},
        t.from_position, t.role, t.scopes, t.issue, t.created_at, t.rotated_at, t.revoked_at, t.under
   FROM devices d JOIN words w ON w.id = d.stream
-  LEFT JOIN labels l ON l.from_position = (SELECT max(from_position) FROM labels WHERE stream = d.stream AND from_position <= :at)
-  LEFT JOIN tokens t ON t.stream = d.stream AND t.from_position <= :at AND (t.to_position IS NULL OR t.to_position > :at)
- WHERE d.from_position IN ({{0}}) ORDER BY d.approved_at DESC, d.from_position DESC, t.role"""  # noqa: S608
-PAIRED = _PAIRED.format(held("devices"))
-PAIRED_OF = _PAIRED.format(f"""
-    SELECT from_position FROM devices
-     WHERE from_position = (SELECT max(from_position) FROM devices WHERE {_ONE} AND from_position <= :at)
-       AND (to_position IS NULL OR to_position > :at)""")  # noqa: S608
+  LEFT JOIN labels l ON l.from_position = {last_of("labels", "d.stream")}
+  LEFT JOIN tokens t ON t.from_position IN (
+       SELECT from_position FROM tokens WHERE stream = d.stream AND to_position IS NULL AND from_position <= :at
+       UNION ALL SELECT from_position FROM tokens WHERE stream = d.stream AND to_position > :at AND from_position <= :at)
+ WHERE {{0}} ORDER BY d.approved_at DESC, d.from_position DESC, t.role"""  # noqa: S608
+PAIRED = _PAIRED.format(f"d.from_position IN ({held('devices')})")
+PAIRED_OF = _PAIRED.format(f"d.from_position = {last_of('devices', _STREAM)} AND {_TRUE.format('d')}")
 
 FATE = f"""
 SELECT {_REACHED}, r.request, w.word, r.outcome, ifnull(r.ended_at, r.opened_at),
@@ -60,10 +60,9 @@ WITH exact AS (SELECT id FROM words w WHERE word = :exact AND {_KNOWN}),
                UNION SELECT stream FROM named WHERE NOT EXISTS (SELECT 1 FROM exact))
 SELECT {_REACHED}, w.word, d.name, r.name, l.label, d.stream IS NOT NULL, r.stream IS NOT NULL
   FROM found JOIN words w ON w.id = found.id
-  LEFT JOIN labels l ON l.from_position = (SELECT max(from_position) FROM labels WHERE stream = w.id AND from_position <= :at)
-  LEFT JOIN devices d ON d.from_position = (SELECT max(from_position) FROM devices WHERE stream = w.id AND from_position <= :at)
-                     AND (d.to_position IS NULL OR d.to_position > :at)
-  LEFT JOIN requests r ON r.from_position IN ({held("requests", "stream = w.id")})
+  LEFT JOIN labels l ON l.from_position = {last_of("labels", "w.id")}
+  LEFT JOIN devices d ON d.from_position = {last_of("devices", "w.id")} AND {_TRUE.format("d")}
+  LEFT JOIN requests r ON r.from_position = {last_of("requests", "w.id")} AND {_TRUE.format("r")}
  ORDER BY w.word LIMIT :most"""  # noqa: S608
 
 OVERDUE = f"""
@@ -72,7 +71,7 @@ SELECT {_REACHED}, w.word, r.request FROM requests r JOIN words w ON w.id = r.st
 
 CROWD = f"""
 SELECT {_REACHED}, (SELECT count(*) FROM requests WHERE to_position IS NULL AND address IS :address),
-       (SELECT count(*) FROM requests WHERE to_position IS NULL)"""  # noqa: S608
+       (SELECT pending FROM mark)"""  # noqa: S608
 
 # Positions have no gaps and times never go back along them, so that halving finds the place without an index.
 POSITION_AT = f"""
@@ -83,6 +82,10 @@ WITH RECURSIVE cut (low, high) AS (
            CASE WHEN e.recorded_at <= :time THEN high ELSE e.position - 1 END
       FROM cut JOIN events e ON e.position = (low + high + 1) / 2 WHERE low < high)
 SELECT {_REACHED}, low FROM cut WHERE low = high"""  # noqa: S608
+
+# Where a damaged log has gaps.
+POSITION_BY_LOOKING = f"""
+SELECT {_REACHED}, ifnull(max(position), 0) FROM events WHERE recorded_at <= :time"""  # noqa: S608
 
 DAMAGED = f"""
 SELECT {_REACHED}, w.word, x.position, x.why FROM damages x JOIN words w ON w.id = x.stream ORDER BY x.position"""  # noqa: S608
@@ -204,7 +207,7 @@ _DEVICE = device_stream("")
 
 # Run after the log has emptied its personal column; the rows are then what a rebuild would make of them.
 FORGET = tuple(
-    f"UPDATE {table} SET {columns} WHERE {_ONE}"  # noqa: S608
+    f"UPDATE {table} SET {columns} WHERE stream = {_STREAM}"  # noqa: S608
     for table, columns in (
         ("requests", "name = NULL, address = NULL"),
         ("devices", "name = NULL, address = NULL"),

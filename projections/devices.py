@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from pairing.events import DeviceDescribed, DevicePaired, DeviceRenamed, DeviceUpgraded, Personal
 
 from .requests import Asked
-from .spans import Table, as_json
+from .spans import Table, as_json, load_last
 
 
 class Grant(Struct, frozen=True, gc=False):
@@ -62,15 +62,8 @@ CREATE INDEX labels_folded ON labels (folded, to_position) WHERE folded IS NOT N
 """
 
 
-def _load(table: Table) -> str:
-    return f"""
-SELECT from_position, to_position, {", ".join(table.columns)} FROM {table.name} WHERE from_position IN (
-    SELECT (SELECT max(from_position) FROM {table.name} WHERE stream = value) FROM json_each(:keys))
-"""  # noqa: S608
-
-
-# :keys is a JSON list; the last row of each, true or not.
-LOAD_DEVICES, LOAD_LABELS = _load(DEVICES), _load(LABELS)
+# :keys is a JSON list of streams; the last row of each, true or not.
+LOAD_DEVICES, LOAD_LABELS = load_last(DEVICES), load_last(LABELS)
 
 
 def paired(event: DevicePaired, asked: Asked | None) -> Grant:

@@ -4,7 +4,7 @@ It says which stored rows it must know (`asks`), is given them (`seed`), folds e
 batches a log is followed makes no difference to what the views say.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import TypeAlias
 
 from pairing.events import device_stream
@@ -34,6 +34,7 @@ class Fold:
     def __init__(self, last_word: int) -> None:
         self.sheets = Sheets()
         self._asked: dict[str, set[object]] = {load: set() for load in LOADS}
+        self._work: list[tuple[Read, int, Step | None]] = []
         self._words: dict[str, int] = {}
         self._last_word = last_word
         self._new_words: list[Row] = []
@@ -59,13 +60,14 @@ class Fold:
                 self._new_words.append((self._last_word, name))
 
     def asks(self, reads: Iterable[Read]) -> dict[str, list[object]]:
-        """Return the keys of stored rows that these events may touch, once each, by the name of the load."""
+        """Take the next events, and return the keys of stored rows that they may touch, once each, by the name of the load."""
+        words, work = self._words, self._work
         keys: dict[str, list[object]] = {}
         for read in reads:
-            step = _step(read)
+            stream, step = words[read.record.stream], _step(read)
+            work.append((read, stream, step))
             if step is None:
                 continue
-            stream = self._words[read.record.stream]
             for load in step.loads:
                 key = (stream, read.event.request) if load == "requests" else stream  # type: ignore[union-attr]
                 asked = self._asked[load]
@@ -79,19 +81,17 @@ class Fold:
         for row in stored:
             self.sheets.seed(load, row)
 
-    def fold(self, reads: Sequence[Read]) -> None:
-        """Let the views follow these events."""
-        words = self._words
-        for read in reads:
-            record = read.record
-            stream = words[record.stream]
+    def fold(self) -> None:
+        """Let the views follow the events that were taken."""
+        words, sheets, events = self._words, self.sheets, self._events
+        for read, stream, step in self._work:
             actor = None if read.actor is None else words[read.actor]
-            self._events.append(audit.row(read, stream, words[record.kind], actor))
+            events.append(audit.row(read, stream, words[read.record.kind], actor))
             if read.damage is not None:
-                self._damages.append((record.position, stream, read.damage))
-            step = _step(read)
+                self._damages.append((read.record.position, stream, read.damage))
             if step is not None:
-                step.apply(self.sheets, stream, read, read.event)
+                step.apply(sheets, stream, read, read.event)
+        self._work.clear()
 
     def statements(self) -> Statements:
         """Return all that must be written, in an order in which it can be, and count it as stored."""

@@ -3,24 +3,26 @@
 It owns when a turn begins and ends, and what happens when the log is no longer the one that was followed. It contacts nobody.
 """
 
-from collections.abc import Callable
+import gc
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TypeAlias
 
 import structlog
 
 from pairing.log.chain import GENESIS
-from pairing.log.port import EventLog, Mark
+from pairing.log.port import EventLog, Mark, Record
 
 from . import audit
 from .folding import LOADS, Fold
-from .reading import Read, read_all
+from .reading import read_all
 from .spans import as_json
 from .store import Store
 
 Progress: TypeAlias = Callable[[int, int], None]
 """Called with the position that was reached and the position to reach."""
 
-BATCH = 4_096
+BATCH = 8_192
 # Batches in one transaction: other writers and a cancellation wait for as long.
 TURN = 8
 # Rows that are remembered from turn to turn.
@@ -54,13 +56,14 @@ class Follower:
         """Apply the next events in one transaction, and return the mark after it. Another process may have been faster."""
         async with self._store.writing():
             mark = await self._begin()
+            before = self._fold.sheets.opened
             for _ in range(TURN):
                 records = await self._log.scan(after=mark.position, limit=BATCH)
                 if not records:
                     break
-                await self._apply(read_all(records))
+                await self._apply(records)
                 mark = Mark(records[-1].position, records[-1].hash)
-            await self._store.set_mark(mark)
+            await self._store.set_mark(mark, self._fold.sheets.opened - before)
         self._at = mark
         return mark
 
@@ -74,17 +77,35 @@ class Follower:
             self._fold = Fold((await self._store.rows(audit.LAST_WORD))[0][0])
         return mark
 
-    async def _apply(self, reads: list[Read]) -> None:
+    async def _apply(self, records: Sequence[Record]) -> None:
         fold = self._fold
-        words = fold.words(reads)
+        with _uncollected():
+            reads = read_all(records)
+            words = fold.words(reads)
         if words:
             fold.learn(await self._store.rows(audit.LOAD_WORDS, {"keys": as_json(words)}), words)
-        for load, keys in fold.asks(reads).items():
+        with _uncollected():
+            asks = fold.asks(reads)
+        for load, keys in asks.items():
             fold.seed(load, await self._store.rows(LOADS[load], {"keys": as_json(keys)}))
-        fold.fold(reads)
-        await self._store.write(fold.statements())
+        with _uncollected():
+            fold.fold()
+            statements = fold.statements()
+        await self._store.write(statements)
         for read in reads:
             if read.damage is not None:
                 log.warning(
                     "a row of the log cannot be read", position=read.record.position, stream=read.record.stream, why=read.damage
                 )
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Keep the garbage collector out of a stretch without awaits: nearly all that a batch makes stays, and is soon written."""
+    before = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if before:
+            gc.enable()

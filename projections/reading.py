@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from pairing.events import (
     Actor,
@@ -45,6 +46,8 @@ def read_all(records: Sequence[Record]) -> list[Read]:
     reads: list[Read] = []
     raw, meta, actor = b"", None, ""
     for record in records:
+        if not (record.stream.isascii() and record.kind.isascii()):
+            record = _legible(record)
         try:
             if meta is None or record.meta != raw:
                 raw, meta = record.meta, decode_meta(record)
@@ -60,6 +63,12 @@ def read_all(records: Sequence[Record]) -> list[Read]:
 def actor_word(actor: Actor) -> str:
     """Return an actor as one word, such as `local:1000`, `timer`, or `device:<id>`, which is also its stream's name."""
     return actor.kind if actor.id is None else f"{actor.kind}:{actor.id}"
+
+
+def _legible(record: Record) -> Record:
+    """Spell out bytes of a damaged name that are not text, so that it can be stored and shown."""
+    stream, kind = (name.encode("utf-8", "backslashreplace").decode() for name in (record.stream, record.kind))
+    return replace(record, stream=stream, kind=kind)
 
 
 def _salvage(record: Record, error: EventUnreadable) -> Read:

@@ -21,7 +21,7 @@ from pairing.events import (
 )
 from pairing.listing import Outcome
 
-from .spans import Table, as_json
+from .spans import Table, as_json, load_last
 
 Ending: TypeAlias = RequestSuperseded | RequestApproved | RequestRejected | RequestExpired | RequestWithdrawn
 
@@ -66,7 +66,7 @@ CREATE TABLE requests (
 ) STRICT;
 CREATE INDEX requests_node ON requests (node, to_position);
 CREATE INDEX requests_request ON requests (request, stream);
-CREATE INDEX requests_open ON requests (stream) WHERE to_position IS NULL;
+CREATE INDEX requests_stream ON requests (stream);
 CREATE INDEX requests_address ON requests (address) WHERE to_position IS NULL;
 CREATE INDEX requests_expiry ON requests (expires_at) WHERE to_position IS NULL;
 """
@@ -78,11 +78,8 @@ SELECT from_position, to_position, {", ".join(TABLE.columns)} FROM requests WHER
              WHERE request = json_extract(value, '$[1]') AND stream = json_extract(value, '$[0]'))
       FROM json_each(:keys))
 """  # noqa: S608
-# :keys is a JSON list.
-LOAD_OPEN = f"""
-SELECT from_position, to_position, {", ".join(TABLE.columns)} FROM requests
- WHERE to_position IS NULL AND stream IN (SELECT value FROM json_each(:keys))
-"""  # noqa: S608
+# :keys is a JSON list of streams; the last row of each, open or not.
+LOAD_OPEN = load_last(TABLE)
 
 _OUTCOMES: dict[type, Outcome] = {
     RequestSuperseded: "superseded",

@@ -33,17 +33,19 @@ def forks(position: int) -> tuple[list[int], list[int]]:
     return [node for node in path if node < position], [node for node in path if node >= position]
 
 
-def held(table: str, where: str = "1") -> str:
+def held(table: str) -> str:
     """Return a SELECT of the `from_position` of a table's rows that were true `:at` a position; takes what `at` gives."""
     return f"""
-        SELECT from_position FROM {table}
-         WHERE node = {OPEN} AND to_position IS NULL AND from_position <= :at AND {where}
+        SELECT from_position FROM {table} WHERE node = {OPEN} AND to_position IS NULL AND from_position <= :at
         UNION ALL
-        SELECT from_position FROM {table}
-         WHERE node IN (SELECT value FROM json_each(:below)) AND to_position > :at AND {where}
+        SELECT from_position FROM {table} WHERE node IN (SELECT value FROM json_each(:below)) AND to_position > :at
         UNION ALL
-        SELECT from_position FROM {table}
-         WHERE node IN (SELECT value FROM json_each(:above)) AND from_position <= :at AND {where}"""  # noqa: S608
+        SELECT from_position FROM {table} WHERE node IN (SELECT value FROM json_each(:above)) AND from_position <= :at"""  # noqa: S608
+
+
+def last_of(table: str, stream: str) -> str:
+    """Return an expression for the `from_position` of a stream's last row that began by `:at`, where it has one row at a time."""
+    return f"(SELECT max(from_position) FROM {table} WHERE stream = {stream} AND from_position <= :at)"  # noqa: S608
 
 
 def at(position: int, **more: object) -> dict[str, object]:
@@ -84,6 +86,13 @@ class Table(Struct, frozen=True):
         return f"UPDATE {self.name} SET {sets} WHERE from_position = ?"  # noqa: S608
 
 
+def load_last(table: Table) -> str:
+    """Return a SELECT of the last row of each stream in the JSON list `:keys`, true or not, for `Sheet.seed`."""
+    return f"""
+SELECT from_position, to_position, {", ".join(table.columns)} FROM {table.name} WHERE from_position IN (
+    SELECT (SELECT max(from_position) FROM {table.name} WHERE stream = value) FROM json_each(:keys))"""  # noqa: S608
+
+
 class _Span(Struct, Generic[R], gc=False):
     start: int
     row: R
@@ -103,14 +112,10 @@ class Sheet(Generic[R]):
         self._fresh: list[tuple[Key, _Span[R]]] = []
         self._closed: list[_Span[R]] = []
 
-    def seed(self, stored: tuple[Any, ...]) -> Key | None:
-        """Take a stored row as (from, to, key…, row…) unless a later one is known, and return its key if it was taken."""
+    def seed(self, stored: tuple[Any, ...]) -> None:
+        """Take a stored row as (from, to, key…, row…)."""
         split = 2 + len(self._table.keys)
-        key = stored[2:split]
-        if key in self._latest:
-            return None
-        self._latest[key] = _Span(stored[0], cast(R, self._table.row(*stored[split:])), True, stored[1])
-        return key
+        self._latest[stored[2:split]] = _Span(stored[0], cast(R, self._table.row(*stored[split:])), True, stored[1])
 
     def row(self, key: Key) -> R | None:
         """Return the row that is true now."""

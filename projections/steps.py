@@ -33,7 +33,10 @@ from .spans import Sheet
 
 
 class Sheets:
-    """The rows of all views that some events touch; which request of a stream is open, and which roles it has tokens for."""
+    """The rows of all views that some events touch.
+
+    Beside them: which request of a stream is open, for which roles it has tokens, and how many more requests are open by now.
+    """
 
     def __init__(self) -> None:
         self.requests: Sheet[requests.Asked] = Sheet(requests.TABLE)
@@ -42,12 +45,13 @@ class Sheets:
         self.tokens: Sheet[tokens.Held] = Sheet(tokens.TABLE)
         self.open: dict[int, str] = {}
         self.roles: dict[int, dict[str, None]] = {}
+        self.opened = 0
 
     def seed(self, load: str, stored: tuple[Any, ...]) -> None:
         """Take one stored row, by the name of its load."""
         sheet: Sheet[Any] = self.requests if load == "open" else getattr(self, load)
-        key = sheet.seed(stored)
-        if key is None or stored[1] is not None:
+        sheet.seed(stored)
+        if stored[1] is not None:
             return
         if sheet is self.requests:
             self.open[stored[2]] = stored[3]
@@ -68,7 +72,9 @@ class Step(Struct, frozen=True):
 def _opened(sheets: Sheets, stream: int, read: Read, event: RequestOpened) -> None:
     # One open request a device: what was open has given way, even where nobody said so.
     position, before = read.record.position, sheets.open.get(stream)
-    if before is not None:
+    if before is None:
+        sheets.opened += 1
+    else:
         sheets.requests.end((stream, before), position, **requests.superseded(event, read.meta))
     sheets.requests.put((stream, event.request), requests.opened(event, read.personal, position), position)
     sheets.open[stream] = event.request
@@ -85,6 +91,7 @@ def _ended(sheets: Sheets, stream: int, read: Read, event: requests.Ending) -> N
     sheets.requests.end((stream, event.request), read.record.position, **requests.ending(event, read.meta))
     if sheets.open.get(stream) == event.request:
         del sheets.open[stream]
+        sheets.opened -= 1
 
 
 def _paired(sheets: Sheets, stream: int, read: Read, event: DevicePaired) -> None:

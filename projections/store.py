@@ -21,8 +21,10 @@ from pairing.log.upcasts import UPCASTS
 from . import audit, devices, expendable, requests, tokens
 
 SCHEMA = f"""
-CREATE TABLE mark (one INTEGER PRIMARY KEY CHECK (one = 0), position INTEGER NOT NULL, hash BLOB NOT NULL) STRICT;
-INSERT INTO mark VALUES (0, {GENESIS.position}, x'{GENESIS.hash.hex()}');
+CREATE TABLE mark (
+    one INTEGER PRIMARY KEY CHECK (one = 0), position INTEGER NOT NULL, hash BLOB NOT NULL, pending INTEGER NOT NULL
+) STRICT;
+INSERT INTO mark VALUES (0, {GENESIS.position}, x'{GENESIS.hash.hex()}', 0);
 {audit.SCHEMA}{requests.SCHEMA}{devices.SCHEMA}{tokens.SCHEMA}
 """  # noqa: S608
 # To be raised when events come to mean other rows. A change of the tables, or of the kinds that are known, counts by itself.
@@ -70,9 +72,11 @@ class Store:
         for sql, rows in statements:
             await self._db.executemany(sql, rows)
 
-    async def set_mark(self, mark: Mark) -> None:
-        """Write the mark that the rows have led to. Call it while `writing`, after them."""
-        await self._db.execute("UPDATE mark SET position = ?, hash = ?", (mark.position, mark.hash))
+    async def set_mark(self, mark: Mark, opened: int) -> None:
+        """Write the mark that the rows have led to, and how many more requests are open. Call it while `writing`, after them."""
+        await self._db.execute(
+            "UPDATE mark SET position = ?, hash = ?, pending = pending + ?", (mark.position, mark.hash, opened)
+        )
 
     async def reset(self) -> None:
         """Empty the views. Call it while `writing`."""

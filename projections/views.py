@@ -206,6 +206,8 @@ class Views:
     async def position_at(self, time: int) -> int:
         """Return the last position recorded at or before a time (ms); 0 where the log begins later."""
         _, rows = await self._ask(answers.POSITION_AT, time=time)
+        if not rows:
+            _, rows = await self._ask(answers.POSITION_BY_LOOKING, time=time)
         return int(rows[0][1])
 
     async def position(self) -> int:
