@@ -102,7 +102,7 @@ async def _serve(settings: "Settings", new_key: bool) -> None:
     from pairing.gateway.server import Gateway, House
     from pairing.gateway.session import Registry
 
-    from .compose import clock, open_all
+    from .compose import clock, machine, open_all
 
     registry = Registry()
     log = structlog.get_logger("pairing.serve")
@@ -117,8 +117,10 @@ async def _serve(settings: "Settings", new_key: bool) -> None:
             activity=opened.activity,
             limiter=RateLimiter(settings.gateway.auth.rate_limit),
             describe=lambda: {"stateDir": str(settings.home), "configPath": str(settings.home / "config.toml")},
+            machine=partial(machine, settings),
         )
         gateway, instance = Gateway(house), ids.uuid7(clock())
+        opened.log.timed = gateway.metrics.appended
         # Closing views and log afterwards must not be cut short, so the signals end the gateway alone.
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(opened.activity.keep)
