@@ -96,7 +96,7 @@ async def test_from_elsewhere_only_the_shared_secret_opens_it(world):
 
 
 async def test_guessing_here_is_guessing_there(world):
-    """N9: wrong secrets shown to `/metrics` lock the address out as wrong logins do, and then not even the right one is looked at."""
+    """N9: wrong secrets lock the address out as wrong logins do, and then not even the right one is looked at."""
     w = await world({"gateway.auth.rateLimit.maxAttempts": 3})
     for _ in range(3):
         assert (await get(w.port, **AFAR, Authorization="Bearer wrong"))[0] == 401
