@@ -7,7 +7,7 @@ import os
 import platform
 import time
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
@@ -17,10 +17,12 @@ import msgspec
 
 from pairing import keyring as keys
 from pairing.authority import OPERATOR_SCOPES
+from pairing.certificate import CertificateUnreadable, expires_at
 from pairing.commands import Caller
 from pairing.desk import Desk
 from pairing.events import Actor
 from pairing.log.sqlite import SqliteLog
+from pairing.machine import Machine, descriptors_left, disk_left
 from pairing.methods import Nobody, Service, Sessions
 from pairing.refusals import PairingError
 from pairing.settings import KEYS, Settings, config_path, policy_digest
@@ -106,6 +108,20 @@ def shown(settings: Settings) -> dict[str, Any]:
 
 def _json(settings: Settings, name: str) -> str:
     return msgspec.json.encode(plain(settings.value(name))).decode()
+
+
+def machine(settings: Settings) -> Machine:
+    """Look at what the host has left for the gateway of these settings; a certificate that cannot be read has no end."""
+    ends = None
+    if settings.gateway.tls.cert is not None:
+        with suppress(CertificateUnreadable):
+            ends = expires_at(settings.gateway.tls.cert)
+    return Machine(
+        descriptors=descriptors_left(),
+        disk=disk_left(settings.home),
+        log_there=(settings.home / LOG).exists(),
+        certificate_ends=ends,
+    )
 
 
 def local_caller() -> Caller:

@@ -17,6 +17,7 @@ COMMANDS = {
     "connect": (".connect:connect", "Connect to a gateway as a device."),
     "config": (".config:config", "Show and change the settings."),
     "log": (".log:log", "Look at the event log itself."),
+    "doctor": (".doctor:doctor", "Find what is wrong here, and the next command for each."),
 }
 EPILOG = """\
 \b

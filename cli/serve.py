@@ -5,7 +5,6 @@ Nothing starts half: settings, keys and port are found good before the first eve
 
 import os
 import signal
-import ssl
 import sys
 from functools import partial
 from pathlib import Path
@@ -102,9 +101,10 @@ async def _serve(settings: "Settings", new_key: bool) -> None:
     from pairing.gateway.server import Gateway, House
     from pairing.gateway.session import Registry
 
-    from .compose import clock, open_all
+    from . import tls
+    from .compose import clock, machine, open_all
 
-    registry = Registry()
+    secure, registry = tls.context(settings), Registry()
     log = structlog.get_logger("pairing.serve")
     async with open_all(settings, sessions=registry, new_key=new_key) as opened:
         for warning in settings.warnings:
@@ -117,14 +117,16 @@ async def _serve(settings: "Settings", new_key: bool) -> None:
             activity=opened.activity,
             limiter=RateLimiter(settings.gateway.auth.rate_limit),
             describe=lambda: {"stateDir": str(settings.home), "configPath": str(settings.home / "config.toml")},
+            machine=partial(machine, settings),
         )
         gateway, instance = Gateway(house), ids.uuid7(clock())
+        opened.log.timed = gateway.metrics.appended
         # Closing views and log afterwards must not be cut short, so the signals end the gateway alone.
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(opened.activity.keep)
             # Once the port is ours and before anybody is let in: whoever connects finds the start recorded.
             record = partial(_started, opened, settings, instance)
-            addresses = await tasks.start(partial(gateway.run, ssl=_tls(settings), opening=record))
+            addresses = await tasks.start(partial(gateway.run, ssl=secure, opening=record))
             _say_hello(settings, addresses[0])
             with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
                 async for number in signals:
@@ -134,15 +136,6 @@ async def _serve(settings: "Settings", new_key: bool) -> None:
             tasks.cancel_scope.cancel()
         await _stopped(opened, instance)
         log.info("stopped")
-
-
-def _tls(settings: "Settings") -> ssl.SSLContext | None:
-    tls = settings.gateway.tls
-    if tls.cert is None or tls.key is None:
-        return None
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(tls.cert, tls.key)
-    return context
 
 
 async def _started(opened: "Opened", settings: "Settings", instance: str, addresses: "Sequence[tuple[str, int]]") -> None:

@@ -43,10 +43,13 @@ log = structlog.get_logger("pairing.herald")
 class Herald:
     """Follows one log for one registry of sessions."""
 
-    def __init__(self, events: EventLog, desk: Desk, registry: Registry) -> None:
+    def __init__(
+        self, events: EventLog, desk: Desk, registry: Registry, heard: Callable[[Record], None] = lambda record: None
+    ) -> None:
         self._log = events
         self._desk = desk
         self._registry = registry
+        self._heard = heard
         self.position = 0
         self._mark: Mark | None = None
         self._waiting: list[tuple[int, anyio.Event]] = []
@@ -96,6 +99,7 @@ class Herald:
         async for record in self._log.follow(after=self._mark):
             try:
                 await self._take(record)
+                self._heard(record)
             except Exception as error:
                 # One bad row ends its own device's sessions and nobody else's (D2).
                 log.error("event not taken", position=record.position, kind=record.kind, error=type(error).__name__)

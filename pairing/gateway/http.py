@@ -66,11 +66,12 @@ class HttpRequest(Struct, frozen=True):
 
 
 class HttpResponse(Struct, frozen=True):
-    """What to answer; for HEAD the transport sends the same head and no body."""
+    """What to answer; for HEAD the transport sends the same head and no body. `fields` are header fields besides the usual."""
 
     status: int
     content_type: str
     body: bytes
+    fields: tuple[tuple[str, str], ...] = ()
 
 
 class Readiness(Struct, frozen=True, rename="camel"):

@@ -22,13 +22,14 @@ from pairing.device import Device
 from pairing.events import Actor, DeviceEvent, RequestApproved, RequestOpened
 from pairing.listing import Notes, RefusedContact
 from pairing.log.port import EventLog
+from pairing.machine import Machine
 from pairing.methods import METHODS, Service
 from pairing.refusals import SAYINGS, PairingError, Reason, Refused
 from pairing.settings import Gateway as Rules
 from pairing.shapes import BadParams
 from pairing.verdict import PAIRING_REASONS, Method, Presented, Verdict
 
-from . import frames, login
+from . import frames, login, scrape
 from .address import Networks, locate, neighbourhood
 from .clients import is_probe
 from .connect import (
@@ -47,9 +48,11 @@ from .http import Headers, HttpRequest, HttpResponse, Readiness, answer
 from .limits import DEVICE_TOKEN, SHARED_SECRET, Counter, RateLimiter
 from .listener import Address, serve
 from .login import Contact, Facts
+from .metrics import CONTENT_TYPE, Metrics, Now
 from .session import Registry, Session, refusal
 from .site import TransportLimits
 from .transport import Closed, Link
+from .watch import Watch
 
 MAX_PAYLOAD: Final = 1024 * 1024
 TICK_MS: Final = 30_000
@@ -78,6 +81,7 @@ class House:
     activity: Notes
     limiter: RateLimiter
     describe: Callable[[], dict[str, str]] = field(default=dict)
+    machine: Callable[[], Machine] = field(default=Machine)
 
 
 class Admitted(msgspec.Struct, frozen=True):
@@ -97,13 +101,14 @@ class Gateway:
         self.service = house.service
         self.rules = house.rules
         self.registry = house.registry
-        self.herald = Herald(house.events, house.service.desk, house.registry)
+        self.metrics = Metrics(self._now)
+        self.herald = Herald(house.events, house.service.desk, house.registry, self.metrics.heard)
+        self.watch = Watch(house.events, house.service.views, lambda: self.herald.position, house.machine)
         self._proxies = Networks(house.rules.trusted_proxies)
         self._gate = anyio.Lock()
         self._opening = anyio.Lock()
         self._pace = Counter(WRITES, 60_000, 60_000)
         self._links = 0
-        self._failing: tuple[str, ...] = ("starting",)
 
     async def run(
         self,
@@ -123,7 +128,8 @@ class Gateway:
             await tasks.start(self.herald.run)
             tasks.start_soon(self._tick)
             tasks.start_soon(self._reap)
-            self._failing = ()
+            tasks.start_soon(self.watch.run)
+            self.watch.phase = None
             try:
                 await serve(
                     self._attend,
@@ -141,13 +147,32 @@ class Gateway:
 
     def farewell(self) -> None:
         """Announce the end to every session; the close frames follow when serving is cancelled."""
-        self._failing = ("stopping",)
+        self.watch.phase = "stopping"
         self.registry.tell(frames.broadcast("shutdown", {"reason": "gateway stopping", "restartExpectedMs": None}))
 
     # --- before the upgrade ---
 
     def _http(self, request: HttpRequest) -> HttpResponse:
-        return answer(request, lambda: Readiness(not self._failing, self._failing, self._uptime()))
+        if scrape.asks_for_metrics(request):
+            return self._figures(request)
+        return answer(request, self._readiness)
+
+    def _readiness(self) -> Readiness:
+        failing = self.watch.failing
+        return Readiness(not failing, failing, self._uptime())
+
+    def _figures(self, request: HttpRequest) -> HttpResponse:
+        """Answer with the metrics where the asker may read them."""
+        auth, peer = self.rules.auth, request.peer
+        secret = {"token": auth.token, "password": auth.password, "none": None}[auth.mode]
+        origin = locate(peer.host, peer.headers, self._proxies, self.rules.allow_real_ip_fallback)
+        if not scrape.may_read(request, origin, secret, self.house.limiter, self.service.clock()):
+            return scrape.UNAUTHORIZED
+        return HttpResponse(200, CONTENT_TYPE, self.metrics.text())
+
+    def _now(self) -> Now:
+        watch, service = self.watch, self.service
+        return Now(service.clock(), service.started_at, self.registry.by_role(), self._links, watch.failing, watch.seen)
 
     def _uptime(self) -> int:
         return max(0, self.service.clock() - self.service.started_at)
@@ -181,6 +206,7 @@ class Gateway:
         origin = locate(peer.host, peer.headers, self._proxies, self.rules.allow_real_ip_fallback)
         facts = Facts(origin, peer.headers.get("Origin"), peer.headers.get("Host"), str(uuid.uuid4()))
         link.send(frames.challenge(facts.nonce, now))
+        self.metrics.handshakes += 1
         request = frames.parse_request(await link.recv())
         if isinstance(request, Malformed):
             link.end(*((1000, "") if request.fault == "not-json" else (1008, "invalid request frame")))
@@ -225,6 +251,7 @@ class Gateway:
     def _refuse(
         self, link: Link, id: FrameId, refused: Refused, protocol: int, facts: Facts, device: str | None, now: int
     ) -> None:
+        self.metrics.refused("login", refused.reason)
         limiter, wait = self.house.limiter, None
         if refused.reason is Reason.RATE_LIMITED:
             shared = limiter.retry_after(SHARED_SECRET, facts.source, now)
@@ -357,6 +384,7 @@ class Gateway:
         link.admit(MAX_PAYLOAD)
         link.send(frames.response_ok(id, self._hello(session, admitted, now)))
         self.registry.add(session)
+        self.metrics.logins += 1
         log.info("connected", device=contact.device, role=contact.role, method=admitted.method, client=contact.params.client.id)
         return session
 
@@ -410,6 +438,7 @@ class Gateway:
             params = request.params if isinstance(request.params, msgspec.Raw) else None
             result = await methods.call(self.service, session.caller, request.method, params)
         except Refused as refused:
+            self.metrics.refused("call", refused.reason)
             log.info("call refused", method=_known(request.method), reason=refused.reason.value, device=session.device)
             return session.refused(request.id, refused)
         except PairingError as error:

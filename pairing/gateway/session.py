@@ -200,6 +200,13 @@ class Registry:
         """Say whether a device has a live session."""
         return device in self._by_device
 
+    def by_role(self) -> dict[str, int]:
+        """Count the live sessions by role."""
+        found: dict[str, int] = {}
+        for session in self._all.values():
+            found[session.role] = found.get(session.role, 0) + 1
+        return found
+
     def presence(self) -> list[Presence]:
         """Return one entry for every live session."""
         return [_presence(session) for session in self._all.values()]

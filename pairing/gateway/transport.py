@@ -327,6 +327,7 @@ class Link(asyncio.BufferedProtocol):
                 "Content-Type": response.content_type,
                 "Cache-Control": "no-store",
                 "X-Content-Type-Options": "nosniff",
+                **dict(response.fields),
             }
         )
         status = HTTPStatus(response.status)

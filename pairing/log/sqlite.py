@@ -4,6 +4,7 @@ Readers have connections of their own and never wait for a writer; long scans do
 """
 
 import sqlite3
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
@@ -57,6 +58,8 @@ class SqliteLog:
         self._group: GroupCommit | None = None
         self._news = anyio.Event()
         self._closed = False
+        self.timed: Callable[[float, bool], None] | None = None
+        """Told of every append how many seconds it took, and whether it is known to be stored or in conflict."""
         self._reported: set[str] = set()
         self._open = AsyncExitStack()
 
@@ -90,7 +93,10 @@ class SqliteLog:
     async def append(self, slices: Sequence[Slice], *, command: str, now: int) -> Appended | Conflict:
         """Append all slices or none; see the port. Raises `StreamDamaged`, `LogUnavailable`, ValueError."""
         check(slices, now)
+        began = time.perf_counter()
         answer = await self._writable().append(Request(tuple(slices), command_key(command), now))
+        if self.timed is not None:
+            self.timed(time.perf_counter() - began, not isinstance(answer, LogUnavailable))
         if isinstance(answer, LogError):
             raise self._report(answer)
         return answer
