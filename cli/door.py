@@ -32,7 +32,7 @@ from .voice import Failure, clock, remark
 if TYPE_CHECKING:
     from pairing.methods import Service
 
-_READING = frozenset({"device.list", "device.pair.list"})
+_READING = frozenset({"device.list", "device.pair.list", "node.pair.list"})
 
 
 class Door(Protocol):

@@ -14,6 +14,7 @@ import click
 COMMANDS = {
     "serve": (".serve:serve", "Run the gateway until SIGTERM or Ctrl-C."),
     "devices": (".devices:devices", "Show, approve and manage devices."),
+    "nodes": (".nodes:nodes", "Show, approve and manage what nodes may do."),
     "connect": (".connect:connect", "Connect to a gateway as a device."),
     "config": (".config:config", "Show and change the settings."),
     "log": (".log:log", "Look at the event log itself."),

@@ -39,8 +39,8 @@ _IMPLIED_BY: dict[str, tuple[str, ...]] = {
     "operator.talk": (WRITE,),
 }
 
-Verb: TypeAlias = Literal["read", "approve", "reject", "rename", "rotate", "revoke", "remove"]
-_FREE: frozenset[Verb] = frozenset({"read", "reject", "rename"})
+Verb: TypeAlias = Literal["read", "approve", "reject", "rename", "rotate", "revoke", "remove", "approve-node", "remove-node"]
+_FREE: frozenset[Verb] = frozenset({"read", "reject", "rename", "remove-node"})
 _CONTAINED: frozenset[Verb] = frozenset({"approve", "rotate", "revoke", "remove"})
 
 
@@ -112,7 +112,8 @@ def may(verb: Verb, caller: Caller, target: Target) -> Ruling:
 
     A caller nobody vouched for may nothing (A2). Everybody needs pairing rights (B6, A14). A session bound to its device touches
     that device only (A7, A8). Granting and ending access needs the access itself: every operator scope concerned, and
-    operator.admin where another role is concerned (A1, A3, A6, A9); a local session's ceiling counts towards it.
+    operator.admin where another role is concerned (A1, A3, A6, A9); a local session's ceiling counts towards it, but not towards
+    what a node may run (A11).
     """
     if caller.scopes is None:
         return Ruling(False, "no-caller")
@@ -123,6 +124,8 @@ def may(verb: Verb, caller: Caller, target: Target) -> Ruling:
         return Ruling(False, "foreign")
     if verb in _FREE:
         return Ruling(True, "allowed")
+    if verb == "approve-node":
+        return _contained(tidy(caller.scopes), target)
     return _contained(held, target) if verb in _CONTAINED else Ruling(False, "unknown-verb")
 
 

@@ -148,6 +148,61 @@ class Revoke(DeviceBound, frozen=True, kw_only=True):
 DeviceCommand: TypeAlias = Knock | Approve | Reject | Expire | Remove | Rename | Rotate | Revoke
 
 
+class NodeBound(Command, frozen=True, kw_only=True):
+    """A command about the surface of one node, by its id: the device id, where the node is a device."""
+
+    node: str
+
+
+class AskNode(NodeBound, frozen=True, kw_only=True):
+    """Ask for approval of a node's surface; the same ask again is nothing. `named` is the keyed tag of the node's name.
+
+    `connecting`: the node itself has connected and declares this, which asks for nothing that was approved already. An approval
+    older than `since` (ms, when the device was paired) was another pairing's and counts for nothing.
+    """
+
+    request: str
+    caps: tuple[str, ...]
+    commands: tuple[str, ...]
+    platform: str | None = None
+    family: str | None = None
+    model: str | None = None
+    version: str | None = None
+    core_version: str | None = None
+    ui_version: str | None = None
+    silent: bool = False
+    named: str
+    connecting: bool = False
+    since: int = 0
+
+
+class ApproveNode(NodeBound, frozen=True, kw_only=True):
+    """Approve exactly one request's surface. A request is never changed, so that its id stands for what was shown."""
+
+    request: str
+    issue: str
+    key: str
+
+
+class RejectNode(NodeBound, frozen=True, kw_only=True):
+    """Say no to exactly one request."""
+
+    request: str
+
+
+class RemoveNode(NodeBound, frozen=True, kw_only=True):
+    """End the approval of a node's surface; an open request stays open."""
+
+
+class RenameNode(NodeBound, frozen=True, kw_only=True):
+    """Name an approved node (in `personal`); `labelled` is the name's keyed tag."""
+
+    labelled: str
+
+
+NodeCommand: TypeAlias = AskNode | ApproveNode | RejectNode | RemoveNode | RenameNode
+
+
 class Start(Command, frozen=True, kw_only=True):
     """Record that a gateway process serves, under which policy: `ruling` is its short hash, `settings` what it is made of."""
 

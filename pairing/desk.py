@@ -13,14 +13,25 @@ import anyio
 import structlog
 from msgspec import Struct
 
-from .commands import Command, DeviceCommand, GatewayCommand, Remove, Revoke, Rotate, Standing
+from .commands import Command, DeviceCommand, GatewayCommand, NodeCommand, Remove, Revoke, Rotate, Standing
 from .decide import decide
 from .device import INITIAL, Device, evolve, stands
-from .events import GATEWAY_STREAM, AnyEvent, DeviceEvent, GatewayEvent, Meta, Unknown, device_stream
+from .events import (
+    GATEWAY_STREAM,
+    AnyEvent,
+    DeviceEvent,
+    GatewayEvent,
+    Meta,
+    NodeEvent,
+    Unknown,
+    device_stream,
+    node_stream,
+)
 from .log.chain import flaw
 from .log.codec import decode, draft
 from .log.errors import EventUnreadable, LogUnavailable
 from .log.port import Appended, Conflict, Draft, EventLog, Mark, Record, Slice
+from .nodes import EMPTY_NODE, NodeState, decide_node, evolve_node
 from .policy import EMPTY_HOUSE, House, decide_house, evolve_house
 from .refusals import Reason, Refused
 
@@ -75,6 +86,13 @@ class _House:
         return evolve_house(state, cast("GatewayEvent | Unknown", event))
 
 
+class _Nodes:
+    initial = EMPTY_NODE
+
+    def fold(self, state: NodeState, event: AnyEvent | Unknown) -> NodeState:
+        return evolve_node(state, cast("NodeEvent | Unknown", event))
+
+
 class Desk:
     """Answers commands against one log. Safe to share between any number of tasks of one event loop."""
 
@@ -83,6 +101,7 @@ class Desk:
         self._version = version
         self._devices: Streams[Device] = Streams(events, _Devices(), cache)
         self._houses: Streams[House] = Streams(events, _House(), 1)
+        self._nodes: Streams[NodeState] = Streams(events, _Nodes(), cache)
         self._turns: dict[str, deque[anyio.Event]] = {}
         self.policy: str | None = None
         self.written = 0
@@ -107,6 +126,11 @@ class Desk:
         await self._houses.catch_up()
         return (await self._houses.get(GATEWAY_STREAM))[0]
 
+    async def node(self, node: str) -> NodeState:
+        """Return the state of a node's surface, current across processes. Raises `StreamDamaged`."""
+        await self._nodes.catch_up()
+        return (await self._nodes.get(node_stream(node)))[0]
+
     async def handle(self, command: DeviceCommand) -> Handled[Device, DeviceEvent]:
         """Decide a command about a device and store what follows. Raises `Refused`, `LogUnavailable`, `StreamDamaged`."""
         return await self._handle(self._devices, device_stream(command.device), command, decide)
@@ -114,6 +138,10 @@ class Desk:
     async def handle_house(self, command: GatewayCommand) -> Handled[House, GatewayEvent]:
         """Decide a command about the gateway itself and store what follows."""
         return await self._handle(self._houses, GATEWAY_STREAM, command, decide_house)
+
+    async def handle_node(self, command: NodeCommand) -> Handled[NodeState, NodeEvent]:
+        """Decide a command about a node's surface and store what follows."""
+        return await self._handle(self._nodes, node_stream(command.node), command, decide_node)
 
     async def _handle(
         self,
@@ -198,7 +226,9 @@ class Desk:
                 return cast("Handled[S, E]", await self._earlier(streams, stream, outcome.records))
             self.written = max(self.written, outcome.position)
             after = streams.put(stream, version, state, cast("tuple[AnyEvent, ...]", events), outcome.records)
-            (self._houses if streams is self._devices else self._devices).wrote(outcome.records)
+            for family in (self._devices, self._houses, self._nodes):
+                if family is not streams:
+                    family.wrote(outcome.records)
             return Handled(events, outcome.records, after, version + len(events))
         raise Refused(Reason.BUSY)
 

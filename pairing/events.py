@@ -40,7 +40,8 @@ class Meta(Struct, frozen=True, gc=False, omit_defaults=True, kw_only=True):
 class Personal(Struct, frozen=True, gc=False, omit_defaults=True, kw_only=True):
     """What points at a person: erasable without breaking the chain, because only its salted hash is chained.
 
-    On `request.*` and `device.described` it speaks of the device, on other events of the actor. `salt` is 16 random bytes, hex.
+    On `request.*`, `device.described` and `node.requested` it speaks of the device, on other events of the actor. `salt` is 16
+    random bytes, hex.
     """
 
     salt: str
@@ -256,6 +257,67 @@ class PolicyChanged(Event, frozen=True, tag="policy.changed"):
     settings: dict[str, str]
 
 
+class NodeRequested(Event, frozen=True, tag="node.requested"):
+    """A node's surface, the commands and capabilities that it declares, waits for approval. `replaces` is the request it ends.
+
+    `named` is a keyed tag of the node's name, `digest` stands for all that a reviewer sees besides the address.
+    """
+
+    PERSONAL: ClassVar[bool] = True
+    request: str
+    node: str
+    caps: tuple[str, ...]
+    commands: tuple[str, ...]
+    platform: str | None
+    family: str | None
+    model: str | None
+    version: str | None
+    core_version: str | None
+    ui_version: str | None
+    silent: bool
+    repair: bool
+    replaces: str | None
+    named: str
+    digest: str
+
+
+class NodeApproved(Event, frozen=True, tag="node.approved"):
+    """Exactly the surface that `digest` stands for was approved, in place of any before, and the node's token issued anew.
+
+    `issue` names the token's generation, `key` the gateway key it derives from.
+    """
+
+    PERSONAL: ClassVar[bool] = True
+    request: str
+    digest: str
+    caps: tuple[str, ...]
+    commands: tuple[str, ...]
+    issue: str
+    key: str
+
+
+class NodeRejected(Event, frozen=True, tag="node.rejected"):
+    """An operator said no to what `digest` stands for; what was approved before stays approved."""
+
+    PERSONAL: ClassVar[bool] = True
+    request: str
+    digest: str
+
+
+class NodeRemoved(Event, frozen=True, tag="node.removed"):
+    """The approval of the node's surface ended, and its token with it. The device's own grant is untouched."""
+
+    PERSONAL: ClassVar[bool] = True
+    issue: str
+
+
+class NodeRenamed(Event, frozen=True, tag="node.renamed"):
+    """An operator named an approved node (in `Personal`, as the label); `labelled` is the name's keyed tag."""
+
+    PERSONAL: ClassVar[bool] = True
+    labelled: str
+
+
 DeviceEvent: TypeAlias = (
     RequestOpened
     | RequestRefreshed
@@ -275,7 +337,8 @@ DeviceEvent: TypeAlias = (
     | TokenRevoked
 )
 GatewayEvent: TypeAlias = GatewayStarted | GatewayStopped | PolicyChanged
-AnyEvent: TypeAlias = DeviceEvent | GatewayEvent
+NodeEvent: TypeAlias = NodeRequested | NodeApproved | NodeRejected | NodeRemoved | NodeRenamed
+AnyEvent: TypeAlias = DeviceEvent | GatewayEvent | NodeEvent
 
 
 class Unknown(Struct, frozen=True, gc=False, kw_only=True):
@@ -293,6 +356,11 @@ def kind_of(event: AnyEvent | Unknown) -> str:
 def device_stream(device: str) -> str:
     """Return the name of a device's stream."""
     return f"device:{device}"
+
+
+def node_stream(node: str) -> str:
+    """Return the name of a node's own stream, which is not its device's."""
+    return f"node:{node}"
 
 
 GATEWAY_STREAM = "gateway"

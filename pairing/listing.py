@@ -90,6 +90,48 @@ class PairedRow(Struct, frozen=True, kw_only=True):
     damaged: int | None = None
 
 
+class NodeAskedRow(Struct, frozen=True, kw_only=True):
+    """An open request for a node's surface. `position` is the event that made it. Times in ms."""
+
+    node: str
+    request: str
+    caps: tuple[str, ...]
+    commands: tuple[str, ...]
+    name: str | None
+    address: str | None
+    platform: str | None
+    family: str | None
+    model: str | None
+    version: str | None
+    core_version: str | None
+    ui_version: str | None
+    silent: bool
+    repair: bool
+    asked_at: int
+    position: int
+
+
+class NodeRow(Struct, frozen=True, kw_only=True):
+    """A node whose surface is approved, described as its request did. `label` is what an operator named it. Times in ms."""
+
+    node: str
+    request: str
+    caps: tuple[str, ...]
+    commands: tuple[str, ...]
+    name: str | None
+    label: str | None
+    address: str | None
+    platform: str | None
+    family: str | None
+    model: str | None
+    version: str | None
+    core_version: str | None
+    ui_version: str | None
+    created_at: int
+    approved_at: int
+    position: int
+
+
 class Fate(Struct, frozen=True, kw_only=True):
     """What became of a request: its outcome, when, by whom, at which position, and the id that replaced it."""
 
@@ -168,6 +210,15 @@ class Listing(Protocol):
 
     async def paired(self, *, device: str | None = None, at: int | None = None) -> Answer[PairedRow]:
         """Return devices with a grant, newest approval first."""
+
+    async def node_requests(self, *, node: str | None = None, at: int | None = None) -> Answer[NodeAskedRow]:
+        """Return open requests for nodes' surfaces, newest first."""
+
+    async def nodes(self, *, node: str | None = None, at: int | None = None) -> Answer[NodeRow]:
+        """Return nodes whose surface is approved, newest approval first."""
+
+    async def node_of(self, request: str) -> str | None:
+        """Return the node that a request for a surface was about, open or ended; None where no such id was ever given."""
 
     async def request(self, request: str) -> Fate | None:
         """Return what became of a request, or None where no such id was ever given."""

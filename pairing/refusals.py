@@ -81,6 +81,10 @@ class Reason(Enum):
     ROTATION_DENIED = "rotation-denied"
     REVOCATION_DENIED = "revocation-denied"
     LABEL_REQUIRED = "label-required"
+    UNKNOWN_NODE = "unknown-node"
+    NODE_REQUIRED = "node-required"
+    NODE_NAME_REQUIRED = "node-name-required"
+    NODE_DENIED = "node-denied"
     REQUEST_CHANGED = "request-changed"
     NEWER_WRITER = "newer-writer"
     BUSY = "busy"
@@ -355,6 +359,16 @@ SAYINGS: dict[Reason, Saying] = {
 }
 
 SAYINGS |= {
+    Reason.UNKNOWN_NODE: Saying(
+        _INVALID, "unknown nodeId", "See which nodes are approved: pairing nodes status", "UNKNOWN_NODE", exit=Exit.NOT_FOUND
+    ),
+    Reason.NODE_REQUIRED: Saying("UNAVAILABLE", "Error: nodeId required", "Give the node's id.", exit=Exit.USAGE),
+    Reason.NODE_NAME_REQUIRED: Saying(
+        _INVALID, "displayName required", "Give a name of 1 to 64 characters.", "NAME_REQUIRED", exit=Exit.USAGE
+    ),
+    Reason.NODE_DENIED: Saying(
+        _INVALID, "node pairing denied", "A device without operator.admin may manage its own node only.", "NODE_DENIED"
+    ),
     Reason.PROTOCOL_MISMATCH: Saying(
         _INVALID, "protocol mismatch", "This gateway speaks protocol 3 and 4; update the client or the gateway."
     ),

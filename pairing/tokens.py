@@ -11,6 +11,7 @@ from msgspec.structs import force_setattr
 
 from .device import Device
 from .identity import b64url
+from .nodes import NodeState
 
 KEY_BYTES = 32
 TOKEN_LENGTH = 43
@@ -43,6 +44,10 @@ class GatewayKey(Struct, frozen=True):
     def token(self, device: str, role: str, issue: str) -> str:
         """Return the token of one generation: 43 characters of base64url, 256 bits."""
         return b64url(self._mac("pairing token v1", device, role, issue))
+
+    def node_token(self, node: str, issue: str) -> str:
+        """Return the token of one approval of a node: 43 characters of base64url, and never a device's token."""
+        return b64url(self._mac("pairing node token v1", node, issue))
 
     def tag(self, purpose: str, *parts: str | None) -> str:
         """Return 16 hex characters that are equal for equal parts and tell nothing to those without the key."""
@@ -82,3 +87,14 @@ class Keyring(Struct, frozen=True):
             if key and hmac.compare_digest(key.token(device, role, issue).encode(), shown):
                 return issue
         return None
+
+    def node_token(self, state: NodeState, node: str) -> str | None:
+        """Return the token of a node's approval; None without an approval, or without its key."""
+        approval = state.approval
+        key = self.find(approval.key) if approval else None
+        return key.node_token(node, approval.issue) if key and approval else None
+
+    def is_node_token(self, state: NodeState, node: str, presented: str) -> bool:
+        """Say whether a token is that of a node's approval; compared in constant time (T3)."""
+        token = self.node_token(state, node)
+        return token is not None and hmac.compare_digest(token.encode(), presented.encode("utf-8", "surrogatepass"))

@@ -10,8 +10,8 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
-from pairing.events import Actor, device_stream
-from pairing.listing import Fate, Match, PairedRow, PendingRow, TokenRow
+from pairing.events import Actor, device_stream, node_stream
+from pairing.listing import Fate, Match, NodeAskedRow, NodeRow, PairedRow, PendingRow, TokenRow
 
 from .activity import Use
 from .spans import held, last_of
@@ -41,6 +41,26 @@ SELECT {_REACHED}, w.word, d.key, d.name, l.label, d.platform, d.family, d.clien
  WHERE {{0}} ORDER BY d.approved_at DESC, d.from_position DESC, t.role"""  # noqa: S608
 PAIRED = _PAIRED.format(f"d.from_position IN ({held('devices')})")
 PAIRED_OF = _PAIRED.format(f"d.from_position = {last_of('devices', _STREAM)} AND {_TRUE.format('d')}")
+
+_NODE_REQUESTS = f"""
+SELECT {_REACHED}, w.word, n.request, n.caps, n.commands, n.name, n.address, n.platform, n.family, n.model, n.version,
+       n.core_version, n.ui_version, n.silent, n.repair, n.asked_at, n.from_position
+  FROM node_requests n JOIN words w ON w.id = n.stream
+ WHERE n.from_position IN ({{0}}) ORDER BY n.from_position DESC"""  # noqa: S608
+NODE_REQUESTS = _NODE_REQUESTS.format(held("node_requests"))
+NODE_REQUESTS_OF = _NODE_REQUESTS.format(held("node_requests", _ONE))
+
+_NODES = f"""
+SELECT {_REACHED}, w.word, n.request, n.caps, n.commands, n.name, n.label, n.address, n.platform, n.family, n.model, n.version,
+       n.core_version, n.ui_version, n.created_at, n.approved_at, n.from_position
+  FROM nodes n JOIN words w ON w.id = n.stream
+ WHERE n.from_position IN ({{0}}) ORDER BY n.approved_at DESC, n.from_position DESC"""  # noqa: S608
+NODES = _NODES.format(held("nodes"))
+NODES_OF = _NODES.format(held("nodes", _ONE))
+
+NODE_OF = f"""
+SELECT {_REACHED}, w.word FROM node_requests n JOIN words w ON w.id = n.stream
+ WHERE n.request = :request ORDER BY n.from_position DESC LIMIT 1"""  # noqa: S608
 
 FATE = f"""
 SELECT {_REACHED}, r.request, w.word, r.outcome, ifnull(r.ended_at, r.opened_at),
@@ -172,6 +192,54 @@ def _token_row(token: tuple[Any, ...]) -> TokenRow:
     )
 
 
+def node_asked_row(row: tuple[Any, ...]) -> NodeAskedRow:
+    """Return a row of `NODE_REQUESTS`."""
+    _, stream, request, caps, commands, name, address, platform, family, model, version, core, ui, *rest = row
+    silent, repair, asked_at, position = rest
+    return NodeAskedRow(
+        node=node_of(stream),
+        request=request,
+        caps=_names(caps),
+        commands=_names(commands),
+        name=name,
+        address=address,
+        platform=platform,
+        family=family,
+        model=model,
+        version=version,
+        core_version=core,
+        ui_version=ui,
+        silent=bool(silent),
+        repair=bool(repair),
+        asked_at=asked_at,
+        position=position,
+    )
+
+
+def node_row(row: tuple[Any, ...]) -> NodeRow:
+    """Return a row of `NODES`."""
+    _, stream, request, caps, commands, name, label, address, platform, family, model, version, core, ui, *rest = row
+    created_at, approved_at, position = rest
+    return NodeRow(
+        node=node_of(stream),
+        request=request,
+        caps=_names(caps),
+        commands=_names(commands),
+        name=name,
+        label=label,
+        address=address,
+        platform=platform,
+        family=family,
+        model=model,
+        version=version,
+        core_version=core,
+        ui_version=ui,
+        created_at=created_at,
+        approved_at=approved_at,
+        position=position,
+    )
+
+
 def fate(row: tuple[Any, ...]) -> Fate:
     """Return the row of `FATE`."""
     _, request, stream, outcome, when, position, actor_kind, actor_id, by = row
@@ -202,7 +270,12 @@ def device_of(stream: str) -> str:
     return stream.removeprefix(_DEVICE)
 
 
-_DEVICE = device_stream("")
+def node_of(stream: str) -> str:
+    """Return the node that a stream is about."""
+    return stream.removeprefix(_NODE)
+
+
+_DEVICE, _NODE = device_stream(""), node_stream("")
 
 
 # Run after the log has emptied its personal column; the rows are then what a rebuild would make of them.
@@ -212,6 +285,8 @@ FORGET = tuple(
         ("requests", "name = NULL, address = NULL"),
         ("devices", "name = NULL, address = NULL"),
         ("labels", "label = NULL, folded = NULL"),
+        ("node_requests", "name = NULL, address = NULL"),
+        ("nodes", "name = NULL, label = NULL, address = NULL"),
     )
 )
 

@@ -7,9 +7,7 @@ batches a log is followed makes no difference to what the views say.
 from collections.abc import Iterable
 from typing import TypeAlias
 
-from pairing.events import device_stream
-
-from . import audit, devices, requests, tokens
+from . import audit, devices, nodes, requests, tokens
 from .reading import Read
 from .steps import STEPS, Sheets, Step
 
@@ -23,9 +21,9 @@ LOADS = {
     "devices": devices.LOAD_DEVICES,
     "labels": devices.LOAD_LABELS,
     "tokens": tokens.LOAD,
+    "node_requests": nodes.LOAD_ASKED,
+    "nodes": nodes.LOAD_NODES,
 }
-
-_DEVICE = device_stream("")
 
 
 class Fold:
@@ -101,16 +99,15 @@ class Fold:
             (audit.INSERT_EVENT, self._events),
             (audit.INSERT_DAMAGE, self._damages),
         ]
-        for sheet in (sheets.requests, sheets.devices, sheets.labels, sheets.tokens):
-            all_of_it.extend(sheet.statements())
+        all_of_it.extend(statement for sheet in sheets.all() for statement in sheet.statements())
         self._new_words, self._events, self._damages = [], [], []
         return [(sql, rows) for sql, rows in all_of_it if rows]
 
     def __len__(self) -> int:
         """How many rows it remembers."""
-        sheets = self.sheets
-        return len(self._words) + len(sheets.requests) + len(sheets.devices) + len(sheets.labels) + len(sheets.tokens)
+        return len(self._words) + sum(len(sheet) for sheet in self.sheets.all())
 
 
 def _step(read: Read) -> Step | None:
-    return STEPS.get(type(read.event)) if read.record.stream.startswith(_DEVICE) else None
+    step = STEPS.get(type(read.event))
+    return step if step is not None and read.record.stream.startswith(step.family) else None

@@ -15,6 +15,8 @@ from pairing.events import (
     DeviceDescribed,
     DeviceRenamed,
     Meta,
+    NodeRenamed,
+    NodeRequested,
     Personal,
     RequestOpened,
     RequestRefreshed,
@@ -27,7 +29,7 @@ from pairing.log.port import Record
 T = TypeVar("T")
 
 # On other kinds the personal part speaks of the actor, and no view shows it.
-_SPEAKS_OF_DEVICE = frozenset((RequestOpened, RequestRefreshed, DeviceDescribed, DeviceRenamed))
+_SPEAKS_OF_DEVICE = frozenset((RequestOpened, RequestRefreshed, DeviceDescribed, DeviceRenamed, NodeRequested, NodeRenamed))
 
 
 class Read(Struct, frozen=True, gc=False):

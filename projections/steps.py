@@ -1,4 +1,4 @@
-"""What each kind of event does to the rows of its device: the one table that joins events and views.
+"""What each kind of event does to the rows of its device or node: the one table that joins events and views.
 
 Total, as `evolve` is: an event that does not fit leaves the rows as they were.
 """
@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any, TypeAlias
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from pairing.events import (
     DeviceDescribed,
@@ -14,6 +15,11 @@ from pairing.events import (
     DeviceRemoved,
     DeviceRenamed,
     DeviceUpgraded,
+    NodeApproved,
+    NodeRejected,
+    NodeRemoved,
+    NodeRenamed,
+    NodeRequested,
     RequestApproved,
     RequestExpired,
     RequestOpened,
@@ -25,9 +31,11 @@ from pairing.events import (
     TokenRevoked,
     TokenRotated,
     TokenWidened,
+    device_stream,
+    node_stream,
 )
 
-from . import devices, requests, tokens
+from . import devices, nodes, requests, tokens
 from .reading import Read
 from .spans import Sheet
 
@@ -43,9 +51,15 @@ class Sheets:
         self.devices: Sheet[devices.Grant] = Sheet(devices.DEVICES)
         self.labels: Sheet[devices.Label] = Sheet(devices.LABELS)
         self.tokens: Sheet[tokens.Held] = Sheet(tokens.TABLE)
+        self.node_requests: Sheet[nodes.Surface] = Sheet(nodes.ASKED)
+        self.nodes: Sheet[nodes.Approved] = Sheet(nodes.NODES)
         self.open: dict[int, str] = {}
         self.roles: dict[int, dict[str, None]] = {}
         self.opened = 0
+
+    def all(self) -> tuple[Sheet[Any], ...]:
+        """Return every sheet, in the order in which they are written."""
+        return (self.requests, self.devices, self.labels, self.tokens, self.node_requests, self.nodes)
 
     def seed(self, load: str, stored: tuple[Any, ...]) -> None:
         """Take one stored row, by the name of its load."""
@@ -63,10 +77,14 @@ Apply: TypeAlias = Callable[[Sheets, int, Read, Any], None]
 
 
 class Step(Struct, frozen=True):
-    """How an event is applied, and which stored rows of its stream (and of the request that it names) that takes."""
+    """How an event is applied, and which stored rows of its stream (and of the request that it names) that takes.
+
+    It counts in streams whose names begin with `family`.
+    """
 
     apply: Apply
     loads: tuple[str, ...]
+    family: str = device_stream("")
 
 
 def _opened(sheets: Sheets, stream: int, read: Read, event: RequestOpened) -> None:
@@ -139,6 +157,39 @@ def _drop_tokens(sheets: Sheets, stream: int, position: int) -> None:
         sheets.tokens.end((stream, role), position)
 
 
+def _node_requested(sheets: Sheets, stream: int, read: Read, event: NodeRequested) -> None:
+    sheets.node_requests.end((stream,), read.record.position, outcome="superseded")
+    sheets.node_requests.put((stream,), nodes.requested(event, read.personal), read.record.position)
+
+
+def _node_approved(sheets: Sheets, stream: int, read: Read, event: NodeApproved) -> None:
+    _node_answered(sheets, stream, read, event, "approved")
+    row = nodes.approved(event, sheets.node_requests.last((stream,)), sheets.nodes.row((stream,)))
+    sheets.nodes.put((stream,), row, read.record.position)
+
+
+def _node_rejected(sheets: Sheets, stream: int, read: Read, event: NodeRejected) -> None:
+    _node_answered(sheets, stream, read, event, "rejected")
+
+
+def _node_answered(sheets: Sheets, stream: int, read: Read, event: NodeApproved | NodeRejected, outcome: str) -> None:
+    asked = sheets.node_requests.row((stream,))
+    if asked is not None and asked.request == event.request:
+        sheets.node_requests.end((stream,), read.record.position, outcome=outcome)
+
+
+def _node_removed(sheets: Sheets, stream: int, read: Read, event: NodeRemoved) -> None:
+    sheets.nodes.end((stream,), read.record.position)
+
+
+def _node_renamed(sheets: Sheets, stream: int, read: Read, event: NodeRenamed) -> None:
+    row = sheets.nodes.row((stream,))
+    if row is not None:
+        label = read.personal.label if read.personal else None
+        sheets.nodes.put((stream,), replace(row, label=label), read.record.position)
+
+
+_NODE = node_stream("")
 _ENDED = Step(_ended, ("requests",))
 _TOKEN = Step(_token, ("devices", "tokens"))
 
@@ -159,4 +210,9 @@ STEPS: dict[type, Step] = {
     TokenRotated: _TOKEN,
     TokenWidened: _TOKEN,
     TokenRevoked: _TOKEN,
+    NodeRequested: Step(_node_requested, ("node_requests",), _NODE),
+    NodeApproved: Step(_node_approved, ("node_requests", "nodes"), _NODE),
+    NodeRejected: Step(_node_rejected, ("node_requests",), _NODE),
+    NodeRemoved: Step(_node_removed, ("nodes",), _NODE),
+    NodeRenamed: Step(_node_renamed, ("nodes",), _NODE),
 }

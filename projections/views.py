@@ -12,8 +12,8 @@ import anyio
 import anyio.lowlevel
 import structlog
 
-from pairing.events import device_stream
-from pairing.listing import Answer, Crowd, Damage, Fate, Match, PairedRow, PendingRow
+from pairing.events import device_stream, node_stream
+from pairing.listing import Answer, Crowd, Damage, Fate, Match, NodeAskedRow, NodeRow, PairedRow, PendingRow
 from pairing.log.port import EventLog, Mark
 
 from . import answers
@@ -84,7 +84,8 @@ class Views:
         """Empty a device's names, labels and addresses, as was done before in the log. May be repeated."""
         await self.catch_up()
         async with self._lock:
-            await self._store.scrub(answers.FORGET, {"stream": device_stream(device)})
+            for stream in (device_stream(device), node_stream(device)):
+                await self._store.scrub(answers.FORGET, {"stream": stream})
         if self._activity is not None:
             await self._activity.forget(device)
 
@@ -168,6 +169,23 @@ class Views:
             if len(found) % _AT_ONCE == 0:
                 await anyio.lowlevel.checkpoint()
         return Answer(position, tuple(found))
+
+    async def node_requests(self, *, node: str | None = None, at: int | None = None) -> Answer[NodeAskedRow]:
+        """Return open requests for nodes' surfaces, newest first."""
+        sql = answers.NODE_REQUESTS if node is None else answers.NODE_REQUESTS_OF
+        position, rows = await self._ask(sql, at, stream=node_stream(node or ""))
+        return Answer(position, tuple(answers.node_asked_row(row) for row in rows))
+
+    async def nodes(self, *, node: str | None = None, at: int | None = None) -> Answer[NodeRow]:
+        """Return nodes whose surface is approved, newest approval first."""
+        sql = answers.NODES if node is None else answers.NODES_OF
+        position, rows = await self._ask(sql, at, stream=node_stream(node or ""))
+        return Answer(position, tuple(answers.node_row(row) for row in rows))
+
+    async def node_of(self, request: str) -> str | None:
+        """Return the node that a request for a surface was about, open or ended."""
+        _, rows = await self._ask(answers.NODE_OF, request=request)
+        return answers.node_of(rows[0][1]) if rows else None
 
     async def request(self, request: str) -> Fate | None:
         """Return what became of a request, or None where no such id was ever given."""

@@ -19,6 +19,11 @@ from pairing.events import (
     GatewayStarted,
     GatewayStopped,
     Meta,
+    NodeApproved,
+    NodeRejected,
+    NodeRemoved,
+    NodeRenamed,
+    NodeRequested,
     Personal,
     PolicyChanged,
     RequestApproved,
@@ -60,6 +65,7 @@ PERSON = Personal(
 CLIENT: dict[str, Any] = {"client_id": "cli", "client_mode": "ui"}
 SAID: dict[str, Any] = {"platform": "darwin", "family": "desktop", **CLIENT}
 GRANT: dict[str, Any] = {"role": "operator", "roles": ("operator", "node"), "scopes": ("operator.read", "operator.write")}
+SURFACE: dict[str, Any] = {"caps": ("system",), "commands": ("system.run", "camera.snap")}
 TOKEN: dict[str, Any] = {"role": "operator", "scopes": ("operator.read",), "issue": "i2", "key": "g1", "under": "s1"}
 
 EVENTS: tuple[AnyEvent, ...] = (
@@ -97,6 +103,27 @@ EVENTS: tuple[AnyEvent, ...] = (
     GatewayStarted(at=AT, instance="x", version="0.1.0", listen="127.0.0.1:18789", key="g1"),
     GatewayStopped(at=AT, instance="x"),
     PolicyChanged(at=AT, policy="p2", secret="s2", settings={"a": "1", "b": "2"}),
+    NodeRequested(
+        at=AT,
+        request=REQUEST,
+        node=DEVICE,
+        model="Mac14,2",
+        version="1.2.3",
+        core_version="1.2",
+        ui_version=None,
+        silent=False,
+        repair=True,
+        replaces=OTHER,
+        named="n",
+        digest="g",
+        platform="darwin",
+        family="desktop",
+        **SURFACE,
+    ),
+    NodeApproved(at=AT, request=REQUEST, digest="g", issue="i1", key="g1", **SURFACE),
+    NodeRejected(at=AT, request=REQUEST, digest="g"),
+    NodeRemoved(at=AT, issue="i1"),
+    NodeRenamed(at=AT, labelled="l"),
 )
 
 # Only ever added to. A file that no longer has its digest was regenerated: what is in people's logs was not.
@@ -120,6 +147,11 @@ DIGESTS: dict[str, str] = {
     "gateway.started": "0be2a79e867e2226f7f84ff348a9857b56b7d979aa462fcc315b7e077785400f",
     "gateway.stopped": "8461979887b8f437f8f02a3e7ad544bba477a99f420eff45781da3019cf83d13",
     "policy.changed": "855d97785652eba27fec9eb7a06f23a66321bcf746451db964909b0061f853f1",
+    "node.requested": "0293f9fafc63780d5a49ef115a8f0f76e7c50b76957d98d79c7190f71e46e349",
+    "node.approved": "0a9f303177e6853485f35dcb5901d1723de22273be65e15891c1699a5881a1c0",
+    "node.rejected": "01c76cab4532f310eddf40798e7ff5f5b9ffa848367b2e34e8dcb36f6ae0fba1",
+    "node.removed": "4b3639b4be390b18397bb5f42fbcbd3291c51d1621a0d5a5d07955873bafd1c1",
+    "node.renamed": "a7973a8792588ce8252c834bc76e4a903caca3bee89dff8683368031a474c8ae",
 }
 
 

@@ -11,11 +11,15 @@ import anyio
 import structlog
 from anyio.abc import TaskStatus
 
-from pairing import entries
+from pairing import entries, node_entries
 from pairing.desk import Desk
 from pairing.events import (
     DeviceRemoved,
     DeviceRenamed,
+    NodeApproved,
+    NodeRejected,
+    NodeRemoved,
+    NodeRequested,
     RequestApproved,
     RequestExpired,
     RequestOpened,
@@ -25,6 +29,7 @@ from pairing.events import (
     TokenRevoked,
     TokenRotated,
     Unknown,
+    node_stream,
 )
 from pairing.log.codec import decode, decode_meta, decode_personal
 from pairing.log.errors import HistoryChanged, LogError
@@ -117,6 +122,7 @@ class Herald:
     async def _take(self, record: Record) -> None:
         device = record.stream.removeprefix("device:")
         if device == record.stream:
+            self._take_node(record)
             return
         match decode(record):
             case DeviceRemoved():
@@ -142,6 +148,29 @@ class Herald:
                 self._registry.fence(device, *CHANGED)
             case _:
                 pass
+
+    def _take_node(self, record: Record) -> None:
+        """Announce what became of a node's surface. It ends no session: who may connect is the device's matter (A11)."""
+        node = record.stream.removeprefix(node_stream(""))
+        if node == record.stream:
+            return
+        match decode(record):
+            case NodeRequested() as asked:
+                if asked.replaces is not None:
+                    self._node_resolved(node, asked.replaces, "rejected", asked.at, record)
+                self._tell("node.pair.requested", node_entries.announced(asked, decode_personal(record)), record)
+            case NodeApproved() as approved:
+                self._node_resolved(node, approved.request, "approved", approved.at, record)
+            case NodeRejected() as rejected:
+                self._node_resolved(node, rejected.request, "rejected", rejected.at, record)
+            case NodeRemoved() as removed:
+                self._node_resolved(node, "", "removed", removed.at, record)
+            case _:
+                pass
+
+    def _node_resolved(self, node: str, request: str, decision: str, at: int, record: Record) -> None:
+        payload = {"requestId": request, "nodeId": node, "decision": decision, "ts": at}
+        self._tell("node.pair.resolved", payload, record)
 
     def _rotated(self, device: str, event: TokenRotated, record: Record) -> None:
         """An operator's rotation ends every session of the role; a token replaced by an approval only those that used it."""

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from pairing import ids, verdict
 from pairing.authority import NODE, OPERATOR, ROLES, bound_device, covers, tidy
-from pairing.commands import Caller, Knock, Silence, Standing, Wanted
+from pairing.commands import AskNode, Caller, Knock, Silence, Standing, Wanted
 from pairing.device import Device
 from pairing.events import Actor, Need, Personal
 from pairing.identity import Proof, b64url, check, public_key
@@ -359,6 +359,30 @@ def knock(
         ttl=rules.pairing.request_ttl_ms,
         silence=silence(rules, contact, method),
         full=full,
+    )
+
+
+def ask_node(contact: Contact, caller: Caller, state: Device, keyring: Keyring, now: int) -> AskNode:
+    """Build the command with which a node that has connected asks for approval of what it declares (protocol §6.7)."""
+    params, client = contact.params, contact.params.client
+    name = given(client.display_name)
+    return AskNode(
+        id=ids.uuid7(now),
+        now=now,
+        by=replace(caller, actor=Actor("device", contact.device), scopes=(), ceiling=()),
+        personal=Personal(salt=ids.salt(), name=name, address=contact.facts.origin.reported_ip),
+        node=contact.device or "",
+        request=ids.request_id(),
+        caps=params.caps,
+        commands=params.commands,
+        platform=client.platform,
+        family=given(client.device_family),
+        model=given(client.model_identifier),
+        version=client.version,
+        silent=False,
+        named=keyring.current.tag("named", name),
+        connecting=True,
+        since=state.grant.created_at if state.grant else 0,
     )
 
 

@@ -15,6 +15,7 @@ import structlog
 from anyio.abc import TaskStatus
 
 from pairing import ids, methods
+from pairing.authority import NODE
 from pairing.commands import Caller, Expire, Knock
 from pairing.decide import blocking, decide
 from pairing.desk import Handled
@@ -24,6 +25,7 @@ from pairing.listing import Notes, RefusedContact
 from pairing.log.port import EventLog
 from pairing.machine import Machine
 from pairing.methods import METHODS, Service
+from pairing.nodes import decide_node
 from pairing.refusals import SAYINGS, PairingError, Reason, Refused
 from pairing.settings import Gateway as Rules
 from pairing.shapes import BadParams
@@ -59,11 +61,15 @@ TICK_MS: Final = 30_000
 REAP_S: Final = 1.0
 WRITES: Final = 60
 """Logins of one device in a minute that may write to the log; the rest are judged on what is written."""
+SURFACES: Final = 6
+"""Surfaces that one node may ask approval for in a minute by connecting; each is kept for ever."""
 EVENTS: Final = (
     "connect.challenge",
     "device.pair.changed",
     "device.pair.requested",
     "device.pair.resolved",
+    "node.pair.requested",
+    "node.pair.resolved",
     "shutdown",
     "tick",
 )
@@ -108,6 +114,7 @@ class Gateway:
         self._gate = anyio.Lock()
         self._opening = anyio.Lock()
         self._pace = Counter(WRITES, 60_000, 60_000)
+        self._surfaces = Counter(SURFACES, 60_000, 60_000)
         self._links = 0
 
     async def run(
@@ -332,7 +339,8 @@ class Gateway:
         command = login.knock(self.rules, contact, method, service.keyring, service.under, now, full=False)
         foreseen = decide(state, command)
         # Looking is not asking: a probe leaves nothing behind (A20). Nor may one device fill a log that is kept for ever.
-        if foreseen and not is_probe(contact.params.client.id, contact.params.client.mode) and self._in_pace(command, now):
+        looking = is_probe(contact.params.client.id, contact.params.client.mode)
+        if foreseen and not looking and _in_pace(self._pace, command.device, now):
             opens = _stays_open(foreseen) and state.pending is None
             handled = await (self._open(contact, state, command) if opens else desk.handle(command))
             # Somebody may have been faster: the credential is judged again on the state that was committed on.
@@ -344,13 +352,6 @@ class Gateway:
             self._remember(contact, verdict, reason, now)
             raise login.pairing_required(contact, state, reason)
         return state, position
-
-    def _in_pace(self, command: Knock, now: int) -> bool:
-        """Count a login that writes; False where its device has written too often of late."""
-        if self._pace.retry_after(command.device, now):
-            return False
-        self._pace.failed(command.device, now)
-        return True
 
     async def _open(self, contact: Contact, state: Device, command: Knock) -> Handled[Device, DeviceEvent]:
         """Open a request unless too many are open already; counted one at a time, so that no herd runs past the cap (R10)."""
@@ -421,8 +422,23 @@ class Gateway:
             policy=Policy(MAX_PAYLOAD, TransportLimits().buffered_bytes, TICK_MS),
         )
 
+    async def _ask_node(self, session: Session) -> None:
+        """Ask, for a node that has just connected, that what it declares be approved. It is let in whatever comes of it (A11)."""
+        standing, now = session.caller.standing, self.service.clock()
+        if standing is None or session.role != NODE:
+            return
+        desk, contact = self.service.desk, session.contact
+        try:
+            state = await desk.device(standing.device)
+            command = login.ask_node(contact, session.caller, state, self.service.keyring, now)
+            if decide_node(await desk.node(command.node), command) and _in_pace(self._surfaces, command.node, now):
+                await desk.handle_node(command)
+        except (Refused, PairingError) as error:
+            log.warning("surface not asked for", device=standing.device, error=str(error))
+
     async def _converse(self, link: Link, session: Session) -> None:
         try:
+            await self._ask_node(session)
             while True:
                 request = session.read(await link.recv())
                 if request is not None and session.begin():
@@ -481,6 +497,14 @@ class Gateway:
 def _known(method: str) -> str:
     """Return what the log may say of a method: its name, never a text that a peer made up."""
     return method if method in METHODS else "unknown"
+
+
+def _in_pace(pace: Counter, device: str, now: int) -> bool:
+    """Count a login that writes; False where its device has written too often of late."""
+    if pace.retry_after(device, now):
+        return False
+    pace.failed(device, now)
+    return True
 
 
 def _stays_open(events: tuple[DeviceEvent, ...]) -> bool:

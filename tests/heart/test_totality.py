@@ -15,6 +15,7 @@ from pairing.events import (
     Event,
     GatewayEvent,
     GatewayStarted,
+    NodeEvent,
     Unknown,
     kind_of,
 )
@@ -79,7 +80,15 @@ def test_every_event_is_in_the_catalogue():
     def below(kind):
         return [kind, *(deeper for child in kind.__subclasses__() for deeper in below(child))]
 
-    assert set(below(Event)) - {Event} == set(all_kinds()) == {*get_args(DeviceEvent), *get_args(GatewayEvent)}
+    assert (
+        set(below(Event)) - {Event}
+        == set(all_kinds())
+        == {
+            *get_args(DeviceEvent),
+            *get_args(GatewayEvent),
+            *get_args(NodeEvent),
+        }
+    )
     kinds = [kind.__struct_config__.tag for kind in all_kinds()]
     assert len(set(kinds)) == len(kinds)
     assert all(kind.count(".") == 1 and kind == kind.lower() for kind in kinds)

@@ -17,6 +17,11 @@ from pairing.events import (
     DeviceUpgraded,
     GatewayStopped,
     Meta,
+    NodeApproved,
+    NodeRejected,
+    NodeRemoved,
+    NodeRenamed,
+    NodeRequested,
     Personal,
     RequestApproved,
     RequestExpired,
@@ -30,6 +35,7 @@ from pairing.events import (
     TokenRotated,
     TokenWidened,
     device_stream,
+    node_stream,
 )
 from pairing.ids import uuid7
 from pairing.log.codec import draft
@@ -204,6 +210,40 @@ def _sound(draw: st.DrawFn, device: str, at: int) -> tuple[AnyEvent, ...]:
     )
 
 
+def node_requested(request: str, node: str, **more: Any) -> NodeRequested:
+    fields: dict[str, Any] = {
+        "at": 1_000,
+        "caps": ("system",),
+        "commands": (f"run.{request}",),
+        "platform": "linux",
+        "family": None,
+        "model": None,
+        "version": "1",
+        "core_version": None,
+        "ui_version": None,
+        "silent": False,
+        "repair": False,
+        "replaces": None,
+        "named": "n",
+        "digest": f"digest of {request}",
+    }
+    return NodeRequested(request=request, node=node, **(fields | more))
+
+
+@st.composite
+def _surface(draw: st.DrawFn, node: str, at: int) -> tuple[AnyEvent, ...]:
+    """One event of a node's surface, whether or not it fits."""
+    request = draw(st.sampled_from(REQUESTS))
+    kinds: Sequence[AnyEvent] = (
+        node_requested(request, node, at=at, silent=draw(st.booleans())),
+        NodeApproved(at=at, request=request, digest="d", caps=(), commands=(f"run.{request}",), issue="i", key="k"),
+        NodeRejected(at=at, request=request, digest="d"),
+        NodeRemoved(at=at, issue="i"),
+        NodeRenamed(at=at, labelled="tag"),
+    )
+    return (draw(st.sampled_from(kinds)),)
+
+
 @st.composite
 def histories(draw: st.DrawFn, most: int = 30) -> list[Act]:
     """A list of commands on a few devices, with gateway events and kinds of the future between them."""
@@ -212,13 +252,17 @@ def histories(draw: st.DrawFn, most: int = 30) -> list[Act]:
     for _ in range(draw(st.integers(1, most))):
         at += draw(st.sampled_from((0, 1, 40)))
         device = draw(st.sampled_from(DEVICES))
-        kind = draw(st.integers(0, 11))
+        kind = draw(st.integers(0, 14))
         if kind == 0:
             acts.append(Act(GATEWAY_STREAM, (GatewayStopped(at=at, instance="g"),)))
         elif kind == 1:
             meta = b'{"actor":{"kind":"timer"},"command":"c"}'
             raw = Draft("device.locked", meta, b'{"kind":"device.locked","at":%d}' % at)
             acts.append(Act(device_stream(device), raw=(raw,)))
+        elif kind > 11:
+            # On a device's stream an event of a node says nothing.
+            stream = node_stream(device) if kind < 14 else device_stream(device)
+            acts.append(Act(stream, draw(_surface(device, at)), draw(_persons), draw(_actors)))
         else:
             events = draw(_sound(device, at) if kind % 2 else _odd(device, at))
             acts.append(Act(device_stream(device), events, draw(_persons), draw(_actors)))

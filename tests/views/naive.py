@@ -12,6 +12,11 @@ from pairing.events import (
     DeviceRemoved,
     DeviceRenamed,
     DeviceUpgraded,
+    NodeApproved,
+    NodeRejected,
+    NodeRemoved,
+    NodeRenamed,
+    NodeRequested,
     RequestApproved,
     RequestExpired,
     RequestOpened,
@@ -45,7 +50,12 @@ class Naive:
         self.grants: dict[str, dict[str, Any]] = {}
         self.labels: dict[str, tuple[str | None, int]] = {}
         self.known: set[str] = set()
+        self.surfaces: dict[str, tuple[Any, ...]] = {}
+        self.last_surface: dict[str, tuple[Any, ...]] = {}
+        self.approvals: dict[str, dict[str, Any]] = {}
         for record in records:
+            if record.stream.startswith("node:"):
+                self._take_node(record.stream.removeprefix("node:"), record)
             if record.stream.startswith("device:"):
                 self._take(record.stream.removeprefix("device:"), record)
 
@@ -101,6 +111,47 @@ class Naive:
             self.grants.pop(device, None)
         elif isinstance(event, TokenIssued | TokenRotated | TokenWidened | TokenRevoked) and grant:
             self._token(grant["tokens"], event, position)
+
+    def _take_node(self, node: str, record: Record) -> None:
+        event, position, person = decode(record), record.position, decode_personal(record)
+        if isinstance(event, NodeRequested):
+            who = (person.name, person.address) if person else (None, None)
+            self.surfaces[node] = self.last_surface[node] = (event, who, position)
+        elif isinstance(event, NodeApproved | NodeRejected):
+            if node in self.surfaces and self.surfaces[node][0].request == event.request:
+                del self.surfaces[node]
+            if isinstance(event, NodeApproved):
+                last, old = self.last_surface.get(node), self.approvals.get(node)
+                self.approvals[node] = {
+                    "event": event,
+                    "asked": last if last and last[0].request == event.request else None,
+                    "label": old["label"] if old else None,
+                    "created": old["created"] if old else event.at,
+                    "position": position,
+                }
+        elif isinstance(event, NodeRemoved):
+            self.approvals.pop(node, None)
+        elif isinstance(event, NodeRenamed) and node in self.approvals:
+            self.approvals[node] |= {"label": person.label if person else None, "position": position}
+
+    def node_requests(self) -> list[tuple[Any, ...]]:
+        rows = sorted(self.surfaces.items(), key=lambda item: -item[1][2])
+        return [
+            (node, e.request, e.caps, e.commands, *who, *self._about(e), e.silent, e.repair, e.at, position)
+            for node, (e, who, position) in rows
+        ]
+
+    def nodes(self) -> list[tuple[Any, ...]]:
+        rows = sorted(self.approvals.items(), key=lambda item: (-item[1]["event"].at, -item[1]["position"]))
+        found = []
+        for node, row in rows:
+            e, (asked, (name, address), _) = row["event"], row["asked"] or (None, (None, None), 0)
+            when = (row["created"], e.at, row["position"])
+            found.append((node, e.request, e.caps, e.commands, name, row["label"], address, *self._about(asked), *when))
+        return found
+
+    def _about(self, e: NodeRequested | None) -> tuple[Any, ...]:
+        return (e.platform, e.family, e.model, e.version, e.core_version, e.ui_version) if e else (None,) * 6
 
     def _end(self, row: dict[str, Any], outcome: str, record: Record, at: int, by: str | None) -> None:
         row |= {"outcome": outcome, "at": at, "ended": record.position, "actor": decode_meta(record).actor, "by": by}

@@ -16,7 +16,7 @@ from projections.views import Views
 from tests.views.histories import ADDRESSES, DEVICES, NAMES, REQUESTS, Act, histories, perform
 from tests.views.naive import Naive
 
-TABLES = ("words", "events", "damages", "requests", "devices", "labels", "tokens", "mark")
+TABLES = ("words", "events", "damages", "requests", "devices", "labels", "tokens", "node_requests", "nodes", "mark")
 WORDS = (DEVICES[0], "ABCD", "hall")
 MORE_WORDS = ("abcd1", "abc", "Porch ", "none", *NAMES)
 
@@ -43,6 +43,12 @@ async def agree_at(views: Views, world: Naive, at: int | None) -> None:
         assert [plain(row) for row in (await views.paired(device=device, at=at)).rows] == [
             row for row in world.paired() if row[0] == device
         ]
+    assert [plain(row) for row in (await views.node_requests(at=at)).rows] == world.node_requests()
+    assert [plain(row) for row in (await views.nodes(at=at)).rows] == world.nodes()
+    for node in DEVICES:
+        asked = [plain(row) for row in (await views.node_requests(node=node, at=at)).rows]
+        assert asked == [row for row in world.node_requests() if row[0] == node]
+        assert [plain(row) for row in (await views.nodes(node=node, at=at)).rows] == [r for r in world.nodes() if r[0] == node]
     for word in WORDS:
         assert {plain(match) for match in await views.matches(word, at=at)} == world.matches(word), word
 
