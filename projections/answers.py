@@ -46,17 +46,17 @@ _NODE_REQUESTS = f"""
 SELECT {_REACHED}, w.word, n.request, n.caps, n.commands, n.name, n.address, n.platform, n.family, n.model, n.version,
        n.core_version, n.ui_version, n.silent, n.repair, n.asked_at, n.from_position
   FROM node_requests n JOIN words w ON w.id = n.stream
- WHERE n.from_position IN ({{0}}) ORDER BY n.from_position DESC"""  # noqa: S608
-NODE_REQUESTS = _NODE_REQUESTS.format(held("node_requests"))
-NODE_REQUESTS_OF = _NODE_REQUESTS.format(held("node_requests", _ONE))
+ WHERE {{0}} ORDER BY n.from_position DESC"""  # noqa: S608
+NODE_REQUESTS = _NODE_REQUESTS.format(f"n.from_position IN ({held('node_requests')})")
+NODE_REQUESTS_OF = _NODE_REQUESTS.format(f"n.from_position = {last_of('node_requests', _STREAM)} AND {_TRUE.format('n')}")
 
 _NODES = f"""
 SELECT {_REACHED}, w.word, n.request, n.caps, n.commands, n.name, n.label, n.address, n.platform, n.family, n.model, n.version,
        n.core_version, n.ui_version, n.created_at, n.approved_at, n.from_position
   FROM nodes n JOIN words w ON w.id = n.stream
- WHERE n.from_position IN ({{0}}) ORDER BY n.approved_at DESC, n.from_position DESC"""  # noqa: S608
-NODES = _NODES.format(held("nodes"))
-NODES_OF = _NODES.format(held("nodes", _ONE))
+ WHERE {{0}} ORDER BY n.approved_at DESC, n.from_position DESC"""  # noqa: S608
+NODES = _NODES.format(f"n.from_position IN ({held('nodes')})")
+NODES_OF = _NODES.format(f"n.from_position = {last_of('nodes', _STREAM)} AND {_TRUE.format('n')}")
 
 NODE_OF = f"""
 SELECT {_REACHED}, w.word FROM node_requests n JOIN words w ON w.id = n.stream
