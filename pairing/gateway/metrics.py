@@ -16,6 +16,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector, CollectorRegistry
 
 from pairing.authority import ROLES
+from pairing.events import Means
 from pairing.log.port import Record
 from pairing.refusals import SAYINGS, Reason
 
@@ -33,7 +34,7 @@ _ENDED: Final = {
 
 
 class _Approval(Struct, frozen=True):
-    means: str
+    means: Means
 
 
 _approval = msgspec.json.Decoder(_Approval)
