@@ -4,6 +4,7 @@ Pure. Called in the step that decides, on state that is current at commit. The a
 """
 
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Literal, TypeAlias
 
 from msgspec import Struct
@@ -74,6 +75,12 @@ def missing(role: str, allowed: Iterable[str], wanted: Iterable[str]) -> str | N
 
     Wanting nothing is always covered; nothing but nothing is covered by nothing (protocol §7.2).
     """
+    return _missing(role, tuple(allowed), tuple(wanted))
+
+
+# One login asks the same question several times, and the next device asks it too. Only who proved a credential gets this far.
+@lru_cache
+def _missing(role: str, allowed: tuple[str, ...], wanted: tuple[str, ...]) -> str | None:
     held = set(tidy(allowed))
     for scope in sorted(tidy(wanted)):
         if not belongs(scope, role) or not _satisfied(role, held, scope):

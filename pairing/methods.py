@@ -94,8 +94,7 @@ class Service:
     config: Mapping[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class Call(Generic[P]):
+class Call(Struct, Generic[P], frozen=True):
     """One call of one method by one caller."""
 
     service: Service

@@ -38,7 +38,7 @@ class GatewayKey(Struct, frozen=True):
 
     def _mac(self, purpose: str, *parts: str) -> bytes:
         encoded = [part.encode("utf-8", "surrogatepass") for part in (purpose, *parts)]
-        message = b"".join(len(part).to_bytes(4, "big") + part for part in encoded)
+        message = b"".join([len(part).to_bytes(4, "big") + part for part in encoded])
         return hmac.digest(self.secret, message, hashlib.sha256)
 
     def token(self, device: str, role: str, issue: str) -> str:

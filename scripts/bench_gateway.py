@@ -9,6 +9,7 @@ import random
 import select
 import socket
 import sqlite3
+import subprocess
 import sys
 import threading
 import time
@@ -17,14 +18,15 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from shutil import copyfile
+from typing import get_args
 
 import psutil
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from bench_desk import home_with
+from bench_desk import SCOPES, home_with, now
 from bench_transport import Caller, node, node_folder, server, storm
-from peer import TOKEN, request, serving
+from peer import ROOT, TOKEN, free_port, request
 
 from pairing.identity import Identity
 
@@ -41,8 +43,11 @@ class Fleet:
         self.devices = [Identity(dice.randbytes(32)) for _ in range(count)]
         self.ids = [device.device for device in self.devices]
         ring = home_with(home, [(device.device, device.key) for device in self.devices])
-        self.issues = {id: f"{number:032x}.operator" for number, id in enumerate(self.ids)}
-        self.tokens = [ring.current.token(id, "operator", self.issues[id]) for id in self.ids]
+        issues = [f"{number:032x}.operator" for number in range(count)]
+        self.tokens = [ring.current.token(id, "operator", issue) for id, issue in zip(self.ids, issues, strict=True)]
+        about = {"role": "operator", "scopes": SCOPES, "platform": "linux", "at": now()}
+        facts = zip(self.ids, self.devices, issues, strict=True)
+        self.grants = {id: {"key": device.key, "issue": issue, **about} for id, device, issue in facts}
         self.secret = ring.current.secret
         self._next = 0
 
@@ -66,21 +71,33 @@ class Fleet:
 
 @contextmanager
 def ours(fleet: Fleet) -> Iterator[Running]:
-    """Run the gateway on the fleet's state folder."""
-    with serving(fleet.home) as running:
-        yield psutil.Process(running.process.pid), running.port
+    """Run the gateway on the fleet's state folder as it is deployed: its log lines, at level info, go to a file."""
+    port, own = free_port(), {key: value for key, value in os.environ.items() if not key.startswith("PAIRING_")}
+    command = [sys.executable, "-m", "cli.main", "serve", "--port", str(port), "--log-level", "info"]
+    env = {**own, "PAIRING_HOME": str(fleet.home), "PAIRING_GATEWAY_TOKEN": TOKEN}
+    with open(fleet.home.with_suffix(".out"), "ab") as said:
+        process = subprocess.Popen(command, cwd=ROOT, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=said)
+    try:
+        assert process.stdout is not None
+        process.stdout.readline()  # said once it listens
+        yield psutil.Process(process.pid), port
+    finally:
+        process.kill()
+        process.communicate()
 
 
 @contextmanager
 def theirs(fleet: Fleet) -> Iterator[Running]:
     """Run Node's `ws` with the same handshake for the same devices."""
+    from pairing.gateway.clients import ClientId, ClientMode
     from pairing.methods import METHODS
 
     folder = node_folder()
     copyfile(Path(__file__).with_name("bench_peer.mjs"), folder / "bench_peer.mjs")
-    known = fleet.home.with_suffix(".json")
-    known.write_text(json.dumps({"key": fleet.secret.hex(), "issues": fleet.issues, "methods": list(METHODS)}))
-    with server([*node("node"), "bench_peer.mjs", str(known)], folder) as running:
+    known, said = fleet.home.with_suffix(".json"), fleet.home.with_suffix(".node.out")
+    about = {"methods": list(METHODS), "ids": get_args(ClientId), "modes": get_args(ClientMode)}
+    known.write_text(json.dumps({"key": fleet.secret.hex(), "grants": fleet.grants, **about}))
+    with server([*node("node"), "bench_peer.mjs", str(known), str(said)], folder) as running:
         yield running
 
 

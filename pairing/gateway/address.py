@@ -67,12 +67,23 @@ class Origin(Struct, frozen=True, kw_only=True):
 
 def locate(peer_host: str, headers: Headers, trusted: TrustedProxies, allow_real_ip: bool) -> Origin:
     """Judge where a connection comes from; never raises. A peer host that is no IP address is neither local nor known."""
-    peer = parse_ip(peer_host)
     forwarded = any(value.strip() for name in FORWARDED for value in headers.get_all(name))
+    return _judge(peer_host, headers, trusted, allow_real_ip) if forwarded else _unforwarded(peer_host, trusted)
+
+
+@lru_cache(maxsize=1024)
+def _unforwarded(peer_host: str, trusted: TrustedProxies) -> Origin:
+    return _judge(peer_host, None, trusted, allow_real_ip=False)
+
+
+def _judge(peer_host: str, forwarding: Headers | None, trusted: TrustedProxies, allow_real_ip: bool) -> Origin:
+    peer, forwarded = parse_ip(peer_host), forwarding is not None
     local = peer is not None and peer.is_loopback and not forwarded
     vouched = peer is not None and peer in trusted
     # A trusted proxy that names nobody must not be taken for its clients; a local peer has none.
-    client = _claimed(headers, trusted, allow_real_ip) if vouched and not local else peer
+    client = peer
+    if vouched and not local:
+        client = None if forwarding is None else _claimed(forwarding, trusted, allow_real_ip)
     known = client is not None and not client.is_loopback and (vouched or not forwarded)
     return Origin(
         client_ip=None if client is None else str(client),

@@ -4,7 +4,7 @@
 itself is `pairing.verdict`'s, the pairing decision `pairing.decide`'s.
 """
 
-from typing import Final, Literal, TypeAlias
+from typing import Final, Literal
 
 import msgspec
 from msgspec import Struct
@@ -18,7 +18,7 @@ from pairing.events import Actor, Need, Personal
 from pairing.identity import Proof, b64url, check, public_key
 from pairing.refusals import Reason, Refused
 from pairing.settings import Gateway, Secret
-from pairing.tokens import Keyring
+from pairing.tokens import GatewayKey, Keyring
 from pairing.verdict import Method, Presented
 
 from . import details
@@ -30,7 +30,6 @@ from .details import auth_details, pairing_details
 from .limits import DEVICE_TOKEN, SHARED_SECRET, RateLimiter, Source
 
 WRONG_SECRET: Final = frozenset({Reason.TOKEN_MISMATCH, Reason.PASSWORD_MISMATCH})
-SharedMethod: TypeAlias = Literal["token", "password", "none"]
 
 
 class Facts(Struct, frozen=True):
@@ -335,30 +334,40 @@ def silence(rules: Gateway, contact: Contact, method: Method) -> Silence | None:
     return Silence("trusted-cidr", ("not-paired",), ()) if bare_node and cidr_allows(facts.origin, trusted) else None
 
 
-def knock(
-    rules: Gateway, contact: Contact, method: Method, keyring: Keyring, under: str | None, now: int, *, full: bool
-) -> Knock:
-    """Build the command with which an authenticated device asks to be let in."""
-    client = contact.params.client
-    key, address = keyring.current, contact.facts.origin.reported_ip
+def knock(rules: Gateway, contact: Contact, method: Method, key: GatewayKey, under: str | None, now: int) -> Knock:
+    """Build the command with which an authenticated device asks to be let in, as far as it takes to foresee the answer.
+
+    Most logins change nothing, so what only the log needs comes with `recordable`: fresh ids and the personal fields.
+    """
+    client, address = contact.params.client, contact.facts.origin.reported_ip
     name, agent = given(client.display_name), given(contact.params.user_agent)
     return Knock(
-        id=ids.uuid7(now),
+        id="",
         now=now,
         by=_asker(contact, method),
-        personal=Personal(salt=ids.salt(), name=name, address=address, agent=agent),
         device=contact.device or "",
         wanted=wanted(contact, under),
         client_id=client.id,
         client_mode=client.mode,
-        request=ids.request_id(),
-        issue=ids.issue_id(),
+        request="",
+        issue="",
         key=key.id,
         seen=key.tag("seen", name, address, agent, client.platform, given(client.device_family), client.id, client.mode),
         named=key.tag("named", name),
         ttl=rules.pairing.request_ttl_ms,
         silence=silence(rules, contact, method),
-        full=full,
+    )
+
+
+def recordable(command: Knock, contact: Contact) -> Knock:
+    """Return a knock that can be handed to the desk."""
+    name, agent = given(contact.params.client.display_name), given(contact.params.user_agent)
+    return replace(
+        command,
+        id=ids.uuid7(command.now),
+        personal=Personal(salt=ids.salt(), name=name, address=contact.facts.origin.reported_ip, agent=agent),
+        request=ids.request_id(),
+        issue=ids.issue_id(),
     )
 
 

@@ -3,8 +3,8 @@
 It owns the order in which things happen on a connection and the tasks behind all of them; what is right is decided elsewhere.
 """
 
+import asyncio
 import ssl as tls
-import uuid
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -73,6 +73,10 @@ EVENTS: Final = (
     "shutdown",
     "tick",
 )
+_FEATURES: Final = Features(tuple(METHODS), EVENTS)
+_DEFAULTS: Final = SessionDefaults()
+_UNCOUNTED: Final = StateVersion()
+_POLICY: Final = Policy(MAX_PAYLOAD, TransportLimits().buffered_bytes, TICK_MS)
 log = structlog.get_logger("pairing.gateway")
 
 
@@ -111,7 +115,7 @@ class Gateway:
         self.herald = Herald(house.events, house.service.desk, house.registry, self.metrics.heard)
         self.watch = Watch(house.events, house.service.views, lambda: self.herald.position, house.machine)
         self._proxies = Networks(house.rules.trusted_proxies)
-        self._gate = anyio.Lock()
+        self._gate = asyncio.Lock()
         self._opening = anyio.Lock()
         self._pace = Counter(WRITES, 60_000, 60_000)
         self._surfaces = Counter(SURFACES, 60_000, 60_000)
@@ -211,7 +215,7 @@ class Gateway:
         now = self.service.clock()
         peer = link.peer
         origin = locate(peer.host, peer.headers, self._proxies, self.rules.allow_real_ip_fallback)
-        facts = Facts(origin, peer.headers.get("Origin"), peer.headers.get("Host"), str(uuid.uuid4()))
+        facts = Facts(origin, peer.headers.get("Origin"), peer.headers.get("Host"), ids.uuid4())
         link.send(frames.challenge(facts.nonce, now))
         self.metrics.handshakes += 1
         request = frames.parse_request(await link.recv())
@@ -236,6 +240,7 @@ class Gateway:
     async def _connect(self, link: Link, facts: Facts, request: Request) -> Session | None:
         # One proof at a time, and a turn of the loop between two: a herd at the door waits, those inside are served.
         async with self._gate:
+            await asyncio.sleep(0)
             params = decode_connect(request.params)
             now = self.service.clock()
             protocol = min(4, params.max_protocol)
@@ -284,13 +289,13 @@ class Gateway:
                 desk.doubted.discard(contact.device)
             if contact.device in desk.doubted or self._hogs(contact.device):
                 raise Refused(Reason.BUSY)
-            method = self._credential(contact, state, now)
+            method, verdict = self._credential(contact, state, now)
             if turn == 0:
                 login.note_guess(self.rules, self.house.limiter, contact, method, now)
             if login.exempt(self.rules, contact, method, state):
                 admitted = Admitted(login.without_record(self.rules, contact), method, None, position)
             else:
-                state, position = await self._ask(contact, state, position, method, now)
+                state, position = await self._ask(contact, state, position, method, verdict, now)
                 admitted = Admitted(contact, method, state, position)
             # What the herald has passed since was passed without this session: judge again, on what it said (V1).
             if self.herald.position <= position:
@@ -301,15 +306,15 @@ class Gateway:
         """Say whether a device holds half of all the places already; the others are for others."""
         return 2 * len(self.registry.of_device(device)) >= max(2, self.rules.max_connections)
 
-    def _credential(self, contact: Contact, state: Device, now: int) -> Method:
-        """Return by what a device is authenticated, on this state. Raises `Refused`."""
+    def _credential(self, contact: Contact, state: Device, now: int) -> tuple[Method, Verdict]:
+        """Return by what a device is authenticated, on this state, and what was found. Raises `Refused`."""
         limiter = self.house.limiter
         presented = login.present(contact, state, self.service.keyring, limiter, now)
         verdict = login.judge(contact, state, presented, self.service.under)
         if verdict.method is None:
             raise self._turned_down(contact, state, presented, verdict, now)
         login.note_success(limiter, contact, verdict.method)
-        return verdict.method
+        return verdict.method, verdict
 
     def _turned_down(self, contact: Contact, state: Device, presented: Presented, verdict: Verdict, now: int) -> Refused:
         reason = verdict.reason or Reason.AUTH_REQUIRED
@@ -333,20 +338,22 @@ class Gateway:
         )
         return self.house.activity.refuse(seen)
 
-    async def _ask(self, contact: Contact, state: Device, position: int, method: Method, now: int) -> tuple[Device, int]:
+    async def _ask(
+        self, contact: Contact, state: Device, position: int, method: Method, verdict: Verdict, now: int
+    ) -> tuple[Device, int]:
         """Have the device's wish decided, and return its state, and up to where it is known, if it may in. Raises `Refused`."""
-        service, desk = self.service, self.service.desk
-        command = login.knock(self.rules, contact, method, service.keyring, service.under, now, full=False)
+        service = self.service
+        command = login.knock(self.rules, contact, method, service.keyring.current, service.under, now)
         foreseen = decide(state, command)
         # Looking is not asking: a probe leaves nothing behind (A20). Nor may one device fill a log that is kept for ever.
         looking = is_probe(contact.params.client.id, contact.params.client.mode)
         if foreseen and not looking and _in_pace(self._pace, command.device, now):
             opens = _stays_open(foreseen) and state.pending is None
-            handled = await (self._open(contact, state, command) if opens else desk.handle(command))
+            command = login.recordable(command, contact)
+            handled = await (self._open(contact, state, command) if opens else service.desk.handle(command))
             # Somebody may have been faster: the credential is judged again on the state that was committed on.
             state, position = handled.state, max(position, handled.position)
-            self._credential(contact, state, now)
-        verdict = login.judge(contact, state, Presented(method=_shared(method)), service.under)
+            _, verdict = self._credential(contact, state, now)
         if verdict.needs:
             reason = PAIRING_REASONS[blocking(verdict.needs, command.silence)]
             self._remember(contact, verdict, reason, now)
@@ -377,7 +384,7 @@ class Gateway:
     def _welcome(self, link: Link, id: FrameId, admitted: Admitted) -> Session:
         now, contact = self.service.clock(), admitted.contact
         caller = login.caller(self.rules, contact, admitted.method, admitted.state)
-        session = Session(link, contact, caller, id=str(uuid.uuid4()), now=now, joined=admitted.position)
+        session = Session(link, contact, caller, id=ids.uuid4(), now=now, joined=admitted.position)
         if caller.standing is not None:
             # The last use is a token's; who came in by the shared secret was only seen.
             used = (contact.role, caller.standing.issue) if caller.standing.issue else ("", "")
@@ -394,22 +401,24 @@ class Gateway:
         token = value = None
         if admitted.state is not None and contact.device is not None:
             token = admitted.state.token(contact.role)
-            value = service.keyring.token_of(admitted.state, contact.device, contact.role)
+            # Who came by the present token has just shown it: nothing else compares equal.
+            shown = contact.candidate if admitted.method == "device-token" else None
+            value = shown or service.keyring.token_of(admitted.state, contact.device, contact.role)
         scopes = token.scopes if token and value and contact.protocol < 4 else contact.scopes
         admin = "operator.admin" in contact.scopes
-        shown = self.house.describe() if admin else {}
+        told = self.house.describe() if admin else {}
         return HelloOk(
             protocol=contact.protocol,
             server=ServerInfo(service.version, session.id),
-            features=Features(tuple(METHODS), EVENTS),
+            features=_FEATURES,
             snapshot=Snapshot(
                 presence=(),
                 health={},
-                state_version=StateVersion(),
+                state_version=_UNCOUNTED,
                 uptime_ms=self._uptime(),
-                session_defaults=SessionDefaults(),
-                config_path=shown.get("configPath"),
-                state_dir=shown.get("stateDir"),
+                session_defaults=_DEFAULTS,
+                config_path=told.get("configPath"),
+                state_dir=told.get("stateDir"),
                 auth_mode=self.rules.auth.mode if admin else None,
             ),
             auth=HelloAuth(
@@ -419,7 +428,7 @@ class Gateway:
                 issued_at_ms=token.issued_at if token and value else None,
                 method=admitted.method if contact.protocol >= 4 else None,
             ),
-            policy=Policy(MAX_PAYLOAD, TransportLimits().buffered_bytes, TICK_MS),
+            policy=_POLICY,
         )
 
     async def _ask_node(self, session: Session) -> None:
@@ -510,11 +519,6 @@ def _in_pace(pace: Counter, device: str, now: int) -> bool:
 def _stays_open(events: tuple[DeviceEvent, ...]) -> bool:
     opened = any(isinstance(event, RequestOpened) for event in events)
     return opened and not any(isinstance(event, RequestApproved) for event in events)
-
-
-def _shared(method: Method) -> "login.SharedMethod":
-    """The credential was judged already; only the pairing is judged again."""
-    return "none" if method == "device-token" else method
 
 
 def _turn_away(link: Link, frame: bytes, reason: str, code: int = 1008) -> None:

@@ -308,8 +308,9 @@ class Link(asyncio.BufferedProtocol):
             self._phase = _OPEN
         frames.send_response(response)
         request.headers.clear()  # we have our own; the parser would keep these as long as the connection lives
-        self._flush()
         self._wake()
+        # After the handler, whose first words then leave in the same write.
+        self._site.loop.call_soon(self._flush)
 
     def _recount(self, headers: Headers) -> None:
         place = self._site.counted_as(self.peer.host, headers) or self.peer.host
