@@ -94,7 +94,10 @@ def plain(text: object, limit: int = 64) -> str:
 
     A device chooses its own name; on a reviewer's terminal it must not draw, erase or reverse anything.
     """
-    shown = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in str(text)).strip()
+    said = str(text)
+    if not said.isprintable():
+        said = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in said)
+    shown = said.strip()
     return shown if len(shown) <= limit else shown[: limit - 1] + "…"
 
 

@@ -82,7 +82,7 @@ class Metrics(Collector):
     def heard(self, record: Record) -> None:
         """Count the end of a request, whichever process recorded it."""
         if record.kind == _APPROVED:
-            key = (_approval.decode(record.body).means, "approved")
+            key: tuple[str, str] = (_approval.decode(record.body).means, "approved")
         elif (ended := _ENDED.get(record.kind)) is not None:
             key = ended
         else:
