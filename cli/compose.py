@@ -23,8 +23,8 @@ from pairing.desk import Desk
 from pairing.events import Actor
 from pairing.log.sqlite import SqliteLog
 from pairing.machine import Machine, descriptors_left, disk_left
-from pairing.methods import Nobody, Service, Sessions
 from pairing.refusals import PairingError
+from pairing.service import Nobody, Service, Sessions
 from pairing.settings import KEYS, Settings, config_path, policy_digest
 from pairing.settings.kinds import plain
 from pairing.tokens import Keyring

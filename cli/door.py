@@ -30,7 +30,7 @@ from .target import Target, find
 from .voice import Failure, clock, remark
 
 if TYPE_CHECKING:
-    from pairing.methods import Service
+    from pairing.service import Service
 
 _READING = frozenset({"device.list", "device.pair.list", "node.pair.list"})
 

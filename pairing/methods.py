@@ -4,138 +4,32 @@ Two doors lead here: the gateway with frames, and the command line on the log it
 No method decides: they find the stream, build the command, hand it to the desk, and shape the answer (protocol §6).
 """
 
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Annotated, Any, Generic, Protocol, TypeAlias, TypeVar
+from collections.abc import Awaitable
+from typing import Any
 
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
-from . import authority, entries, ids, node_entries
-from .authority import ADMIN, NODE, OPERATOR, PAIRING, READ, WRITE, Target
+from . import entries, ids, node_entries, node_methods
+from .authority import ADMIN, NODE, OPERATOR, PAIRING, READ, WRITE
 from .commands import (
     Approve,
-    ApproveNode,
-    AskNode,
     Caller,
     Reject,
-    RejectNode,
     Remove,
-    RemoveNode,
     Rename,
-    RenameNode,
     Revoke,
     Rotate,
 )
 from .decide import unknown_request
-from .desk import Desk, Handled
+from .desk import Handled
 from .device import Device
-from .entries import Node, PairedEntry, PendingEntry, Presence
-from .events import DeviceEvent, NodeRequested, Personal, TokenIssued, TokenRevoked, TokenRotated, kind_of
-from .listing import Fate, Listing, Notes
-from .node_entries import NodePairedEntry, NodePendingEntry
-from .nodes import unknown_node_request
+from .entries import PairedEntry, PendingEntry, Presence
+from .events import DeviceEvent, Personal, TokenIssued, TokenRevoked, TokenRotated, kind_of
+from .listing import Fate
 from .refusals import Reason, Refused
+from .service import AnyParams, Call, Method, Params, Reasoned, Receipt, Service, receipt
 from .shapes import BadParams, Name, NoParams, decode_params
-from .tokens import Keyring
-
-P = TypeVar("P", bound=Struct)
-# They are kept for ever, in every copy of the log.
-Words: TypeAlias = Annotated[str, msgspec.Meta(max_length=1000)]
-Short: TypeAlias = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
-Item: TypeAlias = Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
-Listed: TypeAlias = Annotated[tuple[Item, ...], msgspec.Meta(max_length=512)]
-
-
-class Sessions(Protocol):
-    """Who is connected right now; the command line on the log alone knows nobody."""
-
-    def presence(self) -> list[Presence]:
-        """Return one entry for every live session."""
-
-    def nodes(self) -> dict[str, Node]:
-        """Return the connected nodes by device id."""
-
-    def connected(self, device: str) -> bool:
-        """Say whether a device has a live session."""
-
-
-class Nobody:
-    """No sessions: nothing is connected where no gateway runs."""
-
-    def presence(self) -> list[Presence]:
-        """Return nothing."""
-        return []
-
-    def nodes(self) -> dict[str, Node]:
-        """Return nothing."""
-        return {}
-
-    def connected(self, device: str) -> bool:
-        """Say no."""
-        return False
-
-
-@dataclass(frozen=True)
-class Service:
-    """What methods work with. `under` is the keyed tag of the present shared secret; `clock` gives ms."""
-
-    desk: Desk
-    views: Listing
-    keyring: Keyring
-    clock: Callable[[], int]
-    version: str
-    under: str | None = None
-    sessions: Sessions = field(default_factory=Nobody)
-    notes: Notes | None = None
-    started_at: int = 0
-    host: str = ""
-    config_path: str = ""
-    config: Mapping[str, Any] = field(default_factory=dict)
-
-
-class Call(Struct, Generic[P], frozen=True):
-    """One call of one method by one caller."""
-
-    service: Service
-    caller: Caller
-    params: P
-
-    def stamp(self) -> dict[str, Any]:
-        """Return what every command of this call carries."""
-        now = self.service.clock()
-        personal = Personal(salt=ids.salt(), address=self.caller.address) if self.caller.address else None
-        return {
-            "id": ids.uuid7(now),
-            "now": now,
-            "by": self.caller,
-            "personal": personal,
-            "reason": getattr(self.params, "reason", None),
-            "ticket": getattr(self.params, "ticket", None),
-        }
-
-
-@dataclass(frozen=True)
-class Method(Generic[P]):
-    """One operation. `scope` None: any session of these roles may call it."""
-
-    name: str
-    params: type[P]
-    run: Callable[[Call[P]], Awaitable[Any]]
-    scope: str | None
-    roles: tuple[str, ...] = (OPERATOR,)
-
-
-class Params(Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
-    """Parameters of a method: a closed object."""
-
-
-class Reasoned(Params, frozen=True, kw_only=True):
-    """`reason` and `ticket` are a person's words for the record; `receipt` asks for the event that recorded the answer."""
-
-    reason: Words | None = None
-    ticket: Words | None = None
-    receipt: bool = False
 
 
 class ApproveParams(Reasoned, frozen=True, kw_only=True):
@@ -179,71 +73,10 @@ class RevokeParams(Reasoned, frozen=True, kw_only=True):
     role: Name
 
 
-class NodeAskParams(Params, frozen=True, kw_only=True):
-    """What a node is said to be and to declare."""
-
-    node_id: Short
-    display_name: Short | None = None
-    platform: Short | None = None
-    version: Short | None = None
-    core_version: Short | None = None
-    ui_version: Short | None = None
-    device_family: Short | None = None
-    model_identifier: Short | None = None
-    caps: Listed = ()
-    commands: Listed = ()
-    remote_ip: Short | None = None
-    silent: bool = False
-
-
-class NodeAnswerParams(Reasoned, frozen=True, kw_only=True):
-    """One request for a node's surface, by its id."""
-
-    request_id: Name
-
-
-class NodeRemoveParams(Reasoned, frozen=True, kw_only=True):
-    """One node by its id."""
-
-    node_id: Name
-
-
-class NodeRenameParams(Reasoned, frozen=True, kw_only=True):
-    """A name of 1 to 64 characters after trimming."""
-
-    node_id: Name
-    display_name: str
-
-
-class NodeVerifyParams(Params, frozen=True, kw_only=True):
-    """A node's id and what may be its token."""
-
-    node_id: Name
-    token: Name
-
-    def __repr__(self) -> str:
-        return f"NodeVerifyParams(node_id={self.node_id!r}, token=…)"
-
-    def __rich_repr__(self) -> list[tuple[str, str]]:
-        return [("node_id", self.node_id), ("token", "…")]
-
-
 class ListParams(Params, frozen=True, kw_only=True):
     """`device` is a full id, a prefix of 4 characters or more, or a label."""
 
     device: Name | None = None
-
-
-class AnyParams(Struct, frozen=True):
-    """Parameters that are taken and not looked at."""
-
-
-class Receipt(Struct, frozen=True, rename="camel", omit_defaults=True):
-    """The event that recorded an answer. `changed` false: it had been answered so before, and this call changed nothing."""
-
-    position: int
-    kind: str
-    changed: bool = True
 
 
 class Approved(Struct, frozen=True, rename="camel", omit_defaults=True, kw_only=True):
@@ -296,59 +129,6 @@ class Revoked(Struct, frozen=True, rename="camel", omit_defaults=True, kw_only=T
     role: str
     revoked_at_ms: int
     recorded: Receipt | None = None
-
-
-class NodeAsked(Struct, frozen=True, kw_only=True):
-    """The answer to `node.pair.request`. `created` false: the same had been asked before and is still open."""
-
-    status: str = "pending"
-    request: NodePendingEntry
-    created: bool
-
-
-class NodePairList(Struct, frozen=True):
-    """The answer to `node.pair.list`."""
-
-    pending: tuple[NodePendingEntry, ...]
-    paired: tuple[NodePairedEntry, ...]
-
-
-class NodeApproved(Struct, frozen=True, rename="camel", omit_defaults=True, kw_only=True):
-    """The answer to `node.pair.approve`: the only place where the node's token is handed out."""
-
-    request_id: str
-    node: NodePairedEntry | None = None
-    recorded: Receipt | None = None
-
-
-class NodeRejected(Struct, frozen=True, rename="camel", omit_defaults=True, kw_only=True):
-    """The answer to `node.pair.reject`."""
-
-    request_id: str
-    node_id: str
-    recorded: Receipt | None = None
-
-
-class NodeRemoved(Struct, frozen=True, rename="camel", omit_defaults=True, kw_only=True):
-    """The answer to `node.pair.remove`."""
-
-    node_id: str
-    recorded: Receipt | None = None
-
-
-class NodeRenamed(Struct, frozen=True, rename="camel", omit_defaults=True, kw_only=True):
-    """The answer to `node.rename`."""
-
-    node_id: str
-    display_name: str
-    recorded: Receipt | None = None
-
-
-class NodeVerified(Struct, frozen=True, omit_defaults=True, kw_only=True):
-    """The answer to `node.pair.verify`."""
-
-    ok: bool
-    node: NodePairedEntry | None = None
 
 
 class PairList(Struct, frozen=True):
@@ -454,7 +234,7 @@ async def remove(call: Call[RemoveParams]) -> Removed:
     """End a device's grant, tokens and open request (protocol §6.5)."""
     device = call.params.device_id.strip()
     handled = await call.service.desk.handle(Remove(device=device, **call.stamp()))
-    return Removed(device_id=device, recorded=_receipt(call.params, handled, -1))
+    return Removed(device_id=device, recorded=receipt(call.params, handled, -1))
 
 
 async def rename(call: Call[RenameParams]) -> Renamed:
@@ -469,7 +249,7 @@ async def rename(call: Call[RenameParams]) -> Renamed:
     stamp["personal"] = Personal(salt=ids.salt(), label=label, address=address) if label or address else None
     labelled = None if label is None else call.service.keyring.current.tag("label", label)
     handled = await call.service.desk.handle(Rename(device=device, labelled=labelled, **stamp))
-    return Renamed(device_id=device, label=label, recorded=_receipt(call.params, handled))
+    return Renamed(device_id=device, label=label, recorded=receipt(call.params, handled))
 
 
 async def rotate(call: Call[RotateParams]) -> Rotated:
@@ -497,7 +277,7 @@ async def rotate(call: Call[RotateParams]) -> Rotated:
         rotated_at_ms=event.at,
         token=service.keyring.current.token(device, event.role, event.issue) if mine else None,
         token_delivery="in-band" if mine else "withheld-cross-device",
-        recorded=_receipt(p, handled),
+        recorded=receipt(p, handled),
     )
 
 
@@ -507,7 +287,7 @@ async def revoke(call: Call[RevokeParams]) -> Revoked:
     handled = await call.service.desk.handle(Revoke(device=device, role=role, **call.stamp()))
     event = handled.events[0]
     at = event.at if isinstance(event, TokenRevoked) else 0
-    return Revoked(device_id=device, role=role, revoked_at_ms=at, recorded=_receipt(call.params, handled))
+    return Revoked(device_id=device, role=role, revoked_at_ms=at, recorded=receipt(call.params, handled))
 
 
 async def _fate(call: Call[Any], request: str, denied: Reason) -> Fate:
@@ -534,18 +314,10 @@ async def _truthful(call: Call[Any], fate: Fate, work: Awaitable[Handled[Device,
         raise
 
 
-def _receipt(params: Reasoned, handled: Handled[Any, Any], which: int = 0) -> Receipt | None:
-    if not params.receipt:
-        return None
-    if not handled.records:
-        return Receipt(0, "", changed=False)
-    return Receipt(handled.records[which].position, handled.records[which].kind)
-
-
 async def _answered(call: Call[Any], handled: Handled[Device, DeviceEvent], request: str) -> Receipt | None:
     """Return the receipt of an answer; where somebody was faster, theirs (R6, D11)."""
     if handled.records or not call.params.receipt:
-        return _receipt(call.params, handled)
+        return receipt(call.params, handled)
     first = await call.service.views.request(request)
     return Receipt(first.position if first else 0, f"request.{first.outcome}" if first else "", changed=False)
 
@@ -591,123 +363,6 @@ async def node_list(call: Call[AnyParams]) -> entries.NodeList:
     return entries.NodeList(ts=call.service.clock(), nodes=nodes)
 
 
-async def node_pair_request(call: Call[NodeAskParams]) -> NodeAsked:
-    """Ask for approval of a node's surface (protocol §6.7)."""
-    service, p = call.service, call.params
-    stamp = call.stamp()
-    stamp["personal"] = personal = Personal(salt=ids.salt(), name=p.display_name, address=p.remote_ip)
-    command = AskNode(
-        node=_node_id(p.node_id),
-        request=ids.request_id(),
-        caps=p.caps,
-        commands=p.commands,
-        platform=p.platform,
-        family=p.device_family,
-        model=p.model_identifier,
-        version=p.version,
-        core_version=p.core_version,
-        ui_version=p.ui_version,
-        silent=p.silent,
-        named=service.keyring.current.tag("named", p.display_name),
-        **stamp,
-    )
-    handled = await service.desk.handle_node(command)
-    if handled.events and isinstance(event := handled.events[0], NodeRequested):
-        return NodeAsked(request=node_entries.announced(event, personal), created=True)
-    rows = (await service.views.node_requests(node=command.node)).rows
-    if not rows:
-        # It was open when this was decided, and has been answered since.
-        raise Refused(Reason.BUSY)
-    return NodeAsked(request=node_entries.asked(rows[0]), created=False)
-
-
-async def node_pair_list(call: Call[NoParams]) -> NodePairList:
-    """List the open requests for nodes' surfaces, and the approved nodes; a session bound to its device sees its own."""
-    service, own = call.service, call.caller.own
-    pending = await service.views.node_requests(node=own)
-    paired = await service.views.nodes(node=own)
-    live = service.sessions.nodes()
-    return NodePairList(
-        tuple(node_entries.asked(row) for row in pending.rows),
-        tuple(node_entries.approved(row, row.node in live) for row in paired.rows),
-    )
-
-
-async def node_pair_approve(call: Call[NodeAnswerParams]) -> NodeApproved:
-    """Approve exactly one request for a node's surface, and hand its approver the node's token (protocol §6.7)."""
-    service, request = call.service, call.params.request_id
-    node = await _asking_node(call, request)
-    key = service.keyring.current.id
-    handled = await service.desk.handle_node(
-        ApproveNode(node=node, request=request, issue=ids.issue_id(), key=key, **call.stamp())
-    )
-    # Who only hears that it was approved before has held nothing against its commands.
-    token = service.keyring.node_token(handled.state, node) if handled.events else None
-    return NodeApproved(
-        request_id=request,
-        node=await _approved_node(call, node, token),
-        recorded=_receipt(call.params, handled),
-    )
-
-
-async def node_pair_reject(call: Call[NodeAnswerParams]) -> NodeRejected:
-    """Say no to exactly one request for a node's surface (protocol §6.7)."""
-    request = call.params.request_id
-    node = await _asking_node(call, request)
-    handled = await call.service.desk.handle_node(RejectNode(node=node, request=request, **call.stamp()))
-    return NodeRejected(request_id=request, node_id=node, recorded=_receipt(call.params, handled))
-
-
-async def node_pair_remove(call: Call[NodeRemoveParams]) -> NodeRemoved:
-    """End the approval of a node's surface; its sessions stay (protocol §6.7)."""
-    node = _node_id(call.params.node_id)
-    handled = await call.service.desk.handle_node(RemoveNode(node=node, **call.stamp()))
-    return NodeRemoved(node_id=node, recorded=_receipt(call.params, handled))
-
-
-async def node_pair_verify(call: Call[NodeVerifyParams]) -> NodeVerified:
-    """Say whether a token is that of a node's approval (protocol §6.7)."""
-    service, node = call.service, _node_id(call.params.node_id)
-    if not authority.may("read", call.caller, Target(node)).allowed:
-        raise Refused(Reason.NODE_DENIED)
-    if not service.keyring.is_node_token(await service.desk.node(node), node, call.params.token):
-        return NodeVerified(ok=False)
-    return NodeVerified(ok=True, node=await _approved_node(call, node))
-
-
-async def node_rename(call: Call[NodeRenameParams]) -> NodeRenamed:
-    """Name an approved node (protocol §6.7)."""
-    node, name = _node_id(call.params.node_id), call.params.display_name.strip()
-    if not 1 <= len(name) <= 64:
-        raise Refused(Reason.NODE_NAME_REQUIRED)
-    stamp = call.stamp()
-    stamp["personal"] = Personal(salt=ids.salt(), label=name, address=call.caller.address)
-    labelled = call.service.keyring.current.tag("label", name)
-    handled = await call.service.desk.handle_node(RenameNode(node=node, labelled=labelled, **stamp))
-    return NodeRenamed(node_id=node, display_name=name, recorded=_receipt(call.params, handled))
-
-
-def _node_id(text: str) -> str:
-    if not text.strip():
-        raise Refused(Reason.NODE_REQUIRED)
-    return text.strip()
-
-
-async def _asking_node(call: Call[Any], request: str) -> str:
-    """Find whose request an id is. A session bound to its device learns nothing of others (A8)."""
-    node, own = await call.service.views.node_of(request), call.caller.own
-    if own is not None and node != own:
-        raise Refused(Reason.NODE_DENIED)
-    if node is None:
-        raise unknown_node_request(None)
-    return node
-
-
-async def _approved_node(call: Call[Any], node: str, token: str | None = None) -> NodePairedEntry | None:
-    rows = (await call.service.views.nodes(node=node)).rows
-    return node_entries.approved(rows[0], node in call.service.sessions.nodes(), token) if rows else None
-
-
 async def config_get(call: Call[AnyParams]) -> entries.Config:
     """Show the settings that may be shown; a secret never is."""
     service = call.service
@@ -739,13 +394,13 @@ _TABLE: tuple[Method[Any], ...] = (
     Method("device.token.rotate", RotateParams, rotate, PAIRING),
     Method("device.token.revoke", RevokeParams, revoke, PAIRING),
     Method("device.list", ListParams, device_list, PAIRING),
-    Method("node.pair.request", NodeAskParams, node_pair_request, PAIRING),
-    Method("node.pair.list", NoParams, node_pair_list, PAIRING),
-    Method("node.pair.approve", NodeAnswerParams, node_pair_approve, PAIRING),
-    Method("node.pair.reject", NodeAnswerParams, node_pair_reject, PAIRING),
-    Method("node.pair.remove", NodeRemoveParams, node_pair_remove, PAIRING),
-    Method("node.pair.verify", NodeVerifyParams, node_pair_verify, PAIRING),
-    Method("node.rename", NodeRenameParams, node_rename, PAIRING),
+    Method("node.pair.request", node_methods.NodeAskParams, node_methods.node_pair_request, PAIRING),
+    Method("node.pair.list", NoParams, node_methods.node_pair_list, PAIRING),
+    Method("node.pair.approve", node_methods.NodeAnswerParams, node_methods.node_pair_approve, PAIRING),
+    Method("node.pair.reject", node_methods.NodeAnswerParams, node_methods.node_pair_reject, PAIRING),
+    Method("node.pair.remove", node_methods.NodeRemoveParams, node_methods.node_pair_remove, PAIRING),
+    Method("node.pair.verify", node_methods.NodeVerifyParams, node_methods.node_pair_verify, PAIRING),
+    Method("node.rename", node_methods.NodeRenameParams, node_methods.node_rename, PAIRING),
     Method("skills.bins", AnyParams, skills_bins, None, (NODE,)),
     Method("node.event", AnyParams, node_event, None, (NODE,)),
 )

@@ -11,6 +11,8 @@ from msgspec import inspect as shape
 from pairing import methods
 from pairing.events import AnyEvent, Meta, Personal
 from pairing.refusals import SAYINGS, Exit, Reason
+from pairing.service import AnyParams
+from pairing.shapes import NoParams
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 
@@ -88,7 +90,7 @@ def method_table() -> str:
         run: types.FunctionType = method.run  # type: ignore[assignment]
         needs = f"scope `{method.scope}`" if method.scope else "no scope"
         lines += [f"## `{method.name}`", "", f"{first_line(run)} Roles: {', '.join(method.roles)}; {needs}.", ""]
-        rows = [] if method.params in {methods.AnyParams, methods.NoParams} else fields(method.params)
+        rows = [] if method.params in {AnyParams, NoParams} else fields(method.params)
         lines += ["| parameter | type | |", "| --- | --- | --- |", *rows, ""] if rows else []
     return "\n".join(lines)
 

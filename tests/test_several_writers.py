@@ -23,6 +23,7 @@ from pairing.log import chain
 from pairing.log.codec import decode, decode_meta
 from pairing.log.sqlite import SqliteLog
 from pairing.refusals import Refused
+from pairing.service import Service
 from projections.views import Views
 
 READ, ADMIN = ("operator.read",), ("operator.admin",)
@@ -91,7 +92,7 @@ class Place:
 class Door:
     """The methods on the log itself, answered as a session answers them."""
 
-    def __init__(self, service: methods.Service) -> None:
+    def __init__(self, service: Service) -> None:
         self.service = service
 
     async def call(self, method: str, params: dict[str, Any] | None = None) -> Any:

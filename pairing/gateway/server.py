@@ -24,9 +24,10 @@ from pairing.events import Actor, DeviceEvent, RequestApproved, RequestOpened
 from pairing.listing import Notes, RefusedContact
 from pairing.log.port import EventLog
 from pairing.machine import Machine
-from pairing.methods import METHODS, Service
+from pairing.methods import METHODS
 from pairing.nodes import decide_node
 from pairing.refusals import SAYINGS, PairingError, Reason, Refused
+from pairing.service import Service
 from pairing.settings import Gateway as Rules
 from pairing.shapes import BadParams
 from pairing.verdict import PAIRING_REASONS, Method, Presented, Verdict
