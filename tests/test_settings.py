@@ -895,6 +895,15 @@ def comments(text: str) -> list[str]:
     return [line[line.index("#") :] for line in text.splitlines() if "#" in line]
 
 
+def test_a_key_is_found_in_whichever_part_of_its_table_it_stands() -> None:
+    """A file may come back to one table any number of times; the first part is as good as the last."""
+    text = (
+        "gateway.port = 1 # port\nlog.level = 'info'\ngateway.bind = 'lan'\ngateway.mode = \"local\"\n# end\n"
+        "[gateway.auth.rateLimit]\n"
+    )
+    assert with_value(text, ("gateway", "port"), 2) == text.replace("port = 1", "port = 2", 1)
+
+
 @profile(max_examples=200, deadline=None)
 @given(st.data())
 def test_setting_a_key_changes_that_key_alone_and_keeps_every_comment(data: st.DataObject) -> None:

@@ -42,8 +42,8 @@ def without(text: str, path: tuple[str, ...]) -> str:
 
 def _edited(text: str, path: tuple[str, ...], wanted: dict[str, Any], change: Callable[..., None]) -> str:
     # Where a file comes back to a table, the key may be in any part of it, and not every part can take a new one:
-    # the parts are tried, the last one first, and only what reads back as meant counts.
-    for choice in range(_CHOICES):
+    # the parts are tried, the last one first, and only what reads back as meant counts. Each part names its table once at least.
+    for choice in range(max(_CHOICES, text.count(path[0]))):
         edited = _attempt(text, partial(change, choice=choice))
         if edited is not None and _pruned(tomllib.loads(edited)) == _pruned(wanted):
             return edited
