@@ -32,7 +32,7 @@ from projections.activity import Activity
 from projections.views import Views
 
 if TYPE_CHECKING:
-    from pairing.settings import Secret
+    pass
 
 LOG, VIEWS, ACTIVITY = "log.db", "views.db", "activity.db"
 
@@ -75,15 +75,9 @@ def clock() -> int:
     return time.time_ns() // 1_000_000
 
 
-def shared_secret(settings: Settings) -> "Secret | None":
-    """Return the gateway's own secret in its mode, None in mode `none`."""
-    auth = settings.gateway.auth
-    return {"token": auth.token, "password": auth.password, "none": None}[auth.mode]
-
-
 def secret_tag(settings: Settings, keyring: Keyring) -> str:
     """Return the keyed tag of the present shared secret, by which tokens that rest on an older one are known (T6)."""
-    secret = shared_secret(settings)
+    secret = settings.gateway.auth.secret
     return keyring.current.tag("shared-secret", settings.gateway.auth.mode, secret.reveal() if secret else None)
 
 

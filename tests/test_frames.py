@@ -17,12 +17,12 @@ from pairing.gateway.frames import (
     StateVersion,
     broadcast,
     challenge,
-    close_reason,
     event,
     parse_request,
     response_error,
     response_ok,
 )
+from pairing.gateway.transport import cut
 
 # Integers that every JSON reader agrees on, and no lone surrogates: what JSON can carry from one program to another.
 TEXT = st.text(st.characters(exclude_categories=["Cs"]))
@@ -191,13 +191,13 @@ def test_a_broadcast_is_the_event_with_a_number_for_each_connection(
 def test_a_close_reason_is_cut_at_a_character(text: str) -> None:
     """Every close reason fits 120 bytes of UTF-8 and loses no more than it must (protocol §1.4)."""
     whole = text.encode(errors="replace")
-    cut = close_reason(text).encode()
-    assert whole.startswith(cut)
-    assert len(cut) <= 120
-    assert cut == whole or len(whole) > 120 >= len(cut) > 116
+    told = cut(text).encode()
+    assert whole.startswith(told)
+    assert len(told) <= 120
+    assert told == whole or len(whole) > 120 >= len(told) > 116
 
 
 def test_a_long_reason_of_wide_characters_is_cut_between_them() -> None:
     """A character that would be cut in two is left out."""
-    assert close_reason("a" + "é" * 80) == "a" + "é" * 59
-    assert close_reason("é" * 80) == "é" * 60
+    assert cut("a" + "é" * 80) == "a" + "é" * 59
+    assert cut("é" * 80) == "é" * 60

@@ -11,8 +11,6 @@ from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from pairing.shapes import UNREADABLE, Name, explain
 
-REASON_BYTES: Final = 120
-
 Count: TypeAlias = Annotated[int, Meta(ge=0)]
 FrameId: TypeAlias = str | Raw
 
@@ -137,11 +135,6 @@ def broadcast(name: str, payload: object, state_version: StateVersion | None = N
 def challenge(nonce: str, ts: int) -> bytes:
     """Return the first frame of every socket (protocol §2.1); newer clients sign `ts`, the gateway's time in ms."""
     return event("connect.challenge", {"nonce": nonce, "ts": ts})
-
-
-def close_reason(text: str) -> str:
-    """Cut a text to what a close frame may carry, 120 bytes of UTF-8, at a character's end."""
-    return text.encode(errors="replace")[:REASON_BYTES].decode(errors="ignore")
 
 
 class _Echo(Struct, frozen=True):

@@ -17,7 +17,7 @@ from pairing.device import Device
 from pairing.events import Actor, Need, Personal
 from pairing.identity import Proof, b64url, check, public_key
 from pairing.refusals import Reason, Refused
-from pairing.settings import Gateway, Secret
+from pairing.settings import Gateway
 from pairing.tokens import GatewayKey, Keyring
 from pairing.verdict import Method, Presented
 
@@ -138,7 +138,7 @@ def _shared_secret(
     mode = rules.auth.mode
     if mode == "none":
         return ("none", None) if given(params.device) is not None else (None, Reason.AUTH_REQUIRED)
-    configured: Secret | None = rules.auth.token if mode == "token" else rules.auth.password
+    configured = rules.auth.secret
     missing, wrong, unset = {
         "token": (Reason.TOKEN_MISSING, Reason.TOKEN_MISMATCH, Reason.TOKEN_NOT_CONFIGURED),
         "password": (Reason.PASSWORD_MISSING, Reason.PASSWORD_MISMATCH, Reason.PASSWORD_NOT_CONFIGURED),

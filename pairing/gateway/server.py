@@ -175,8 +175,7 @@ class Gateway:
 
     def _figures(self, request: HttpRequest) -> HttpResponse:
         """Answer with the metrics where the asker may read them."""
-        auth, peer = self.rules.auth, request.peer
-        secret = {"token": auth.token, "password": auth.password, "none": None}[auth.mode]
+        secret, peer = self.rules.auth.secret, request.peer
         origin = locate(peer.host, peer.headers, self._proxies, self.rules.allow_real_ip_fallback)
         if not scrape.may_read(request, origin, secret, self.house.limiter, self.service.clock()):
             return scrape.UNAUTHORIZED

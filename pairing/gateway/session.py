@@ -6,7 +6,6 @@ Frames in, frames out (protocol §1.5). Running a method is somebody else's; so 
 from collections.abc import Callable
 from typing import Any, Final, Protocol
 
-import msgspec
 from msgspec import Struct
 
 from pairing.authority import ADMIN, OPERATOR, PAIRING
@@ -249,8 +248,3 @@ def _node(session: Session) -> Node:
         connected=True,
         connected_at_ms=session.since,
     )
-
-
-def payload(result: object) -> msgspec.Raw:
-    """Encode a method's result once."""
-    return msgspec.Raw(msgspec.json.encode(result))

@@ -496,7 +496,7 @@ class Link(asyncio.BufferedProtocol):
 
 def cut(reason: str) -> str:
     """The first 120 bytes of UTF-8, never half a character; protocol §1.4 and the 123 of RFC 6455 §5.5."""
-    return reason.encode()[:REASON_BYTES].decode(errors="ignore")
+    return reason.encode(errors="replace")[:REASON_BYTES].decode(errors="ignore")
 
 
 def log_failure(event: str, exc: BaseException, peer: Peer) -> None:

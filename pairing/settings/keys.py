@@ -81,6 +81,11 @@ class Auth(Struct, frozen=True, kw_only=True, rename="camel"):
     ] = None
     rate_limit: RateLimit = RateLimit()
 
+    @property
+    def secret(self) -> Secret | None:
+        """The secret that counts in this mode, None where none is configured or the mode is `none`."""
+        return {"token": self.token, "password": self.password, "none": None}[self.mode]
+
 
 class Remote(Struct, frozen=True, kw_only=True, rename="camel"):
     """The gateway that commands on this host talk to in remote mode (protocol §8.2)."""
