@@ -1,0 +1,178 @@
+"""An event as one line for a person: who did what to whom.
+
+Pure and total over the catalogue: names come from the caller, who has been granted what or why not is decided elsewhere. Texts
+that a device chose stand in quotes with the start of its id beside them, so that no name can pass for a sentence or for another.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import TypeAlias, assert_never
+
+from .events import (
+    Actor,
+    AnyEvent,
+    DeviceDescribed,
+    DevicePaired,
+    DeviceRemoved,
+    DeviceRenamed,
+    DeviceUpgraded,
+    GatewayStarted,
+    GatewayStopped,
+    Means,
+    Meta,
+    Need,
+    NodeApproved,
+    NodeRejected,
+    NodeRemoved,
+    NodeRenamed,
+    NodeRequested,
+    PolicyChanged,
+    RequestApproved,
+    RequestExpired,
+    RequestOpened,
+    RequestRefreshed,
+    RequestRejected,
+    RequestSuperseded,
+    RequestWithdrawn,
+    TokenIssued,
+    TokenRevoked,
+    TokenRotated,
+    TokenWidened,
+    Unknown,
+)
+
+Naming: TypeAlias = Callable[[str], str | None]
+"""Gives what a device, by its full id, is called now: its label, else its name, else None."""
+
+_SHORT = 8
+_LONGEST = 64
+_ASKED: dict[Need, str] = {
+    "not-paired": "asked to be let in",
+    "metadata-upgrade": "came back as another machine and asked to be let in",
+    "role-upgrade": "asked for a role that it does not have,",
+    "scope-upgrade": "asked for more than it has,",
+}
+
+
+def sentence(stream: str, event: AnyEvent | Unknown, meta: Meta | None, naming: Naming) -> str:
+    """Return one line without a full stop. `meta` is None where it cannot be read."""
+    whose = subject(stream, naming)
+    by = actor(meta.actor, naming) if meta else "somebody"
+    match event:
+        case RequestOpened():
+            return f"{whose} {_ASKED[event.need]} as {access(event.roles, event.scopes)}"
+        case RequestRefreshed():
+            return f"{whose} asked again ({_request(event.request)})"
+        case RequestSuperseded():
+            return f"{_request(event.request)} of {whose} gave way to {_request(event.by)}"
+        case RequestApproved():
+            return f"{whose} was approved {_means(event.means, by)} as {access(event.roles, event.scopes)}"
+        case RequestRejected():
+            return f"{whose} was rejected by {by} ({_request(event.request)})"
+        case RequestExpired():
+            return f"nobody answered {_request(event.request)} of {whose} in time"
+        case RequestWithdrawn():
+            return f"{_request(event.request)} of {whose} ended with the device's removal"
+        case DevicePaired():
+            return f"{whose} was paired as {access(event.roles, event.scopes)}"
+        case DeviceUpgraded():
+            return f"{whose} may now be {access(event.roles, event.scopes)}"
+        case DeviceDescribed():
+            return f"{whose} came back under another name or program"
+        case DeviceRenamed():
+            return f"{whose} {'lost its label' if event.labelled is None else 'was labelled'} by {by}"
+        case DeviceRemoved():
+            return f"{whose} was removed by {by}"
+        case TokenIssued():
+            return f"{whose} got its first {event.role} token, for {words(event.scopes)}"
+        case TokenRotated():
+            return f"the {event.role} token of {whose} was replaced by {by}; the new one is for {words(event.scopes)}"
+        case TokenWidened():
+            return f"the {event.role} token of {whose} now covers {words(event.scopes)}"
+        case TokenRevoked():
+            return f"the {event.role} token of {whose} was revoked by {by}"
+        case GatewayStarted():
+            return f"a gateway {_said(event.version)} started on {_said(event.listen)}"
+        case GatewayStopped():
+            return "a gateway stopped"
+        case PolicyChanged():
+            return "the settings that decide who gets in changed"
+        case NodeRequested():
+            return f"{whose} asked to run {words(event.commands)}"
+        case NodeApproved():
+            return f"{whose} was allowed by {by} to run {words(event.commands)}"
+        case NodeRejected():
+            return f"{whose} was not allowed by {by} to run what it asked ({_request(event.request)})"
+        case NodeRemoved():
+            return f"{whose} may run nothing more, by {by}"
+        case NodeRenamed():
+            return f"{whose} was named by {by}"
+        case Unknown():
+            return f"{whose}: {_said(event.kind)}, which a newer version recorded"
+        case _:
+            assert_never(event)
+
+
+def subject(stream: str, naming: Naming) -> str:
+    """Return whom a stream is about: a device or node by its name and the start of its id, or the stream's own name."""
+    family, _, id = stream.partition(":")
+    if family == "device":
+        return device(id, naming)
+    if family == "node":
+        return device(id, naming, "node")
+    return f"{_said(family)} {_said(id)}" if id else f"the {_said(family)}"
+
+
+def device(id: str, naming: Naming, thing: str = "device") -> str:
+    """Return `"laptop" (3f2a9c11)`, or `device 3f2a9c11` where it has no name."""
+    name, short = naming(id), _said(id[:_SHORT])
+    return f'"{_said(name)}" ({short})' if name else f"{thing} {short}"
+
+
+def actor(who: Actor, naming: Naming) -> str:
+    """Return who acted."""
+    match who.kind:
+        case "device":
+            return device(who.id or "?", naming)
+        case "shared-secret":
+            return "a holder of the shared secret"
+        case "local":
+            return f"local user {_said(who.id or '?')}"
+        case "timer":
+            return "the clock"
+        case "policy":
+            return "the policy"
+        case _:
+            assert_never(who.kind)
+
+
+def access(roles: Iterable[str], scopes: Iterable[str]) -> str:
+    """Return `operator with operator.read, operator.write`."""
+    held = list(scopes)
+    return " and ".join(map(_said, roles)) + (f" with {words(held)}" if held else "")
+
+
+def words(items: Iterable[str]) -> str:
+    """Return a list in a line; `nothing` where it is empty."""
+    return ", ".join(map(_said, items)) or "nothing"
+
+
+def _means(means: Means, by: str) -> str:
+    match means:
+        case "owner":
+            return f"by {by}"
+        case "silent":
+            return "without asking anybody, being local and knowing the shared secret,"
+        case "trusted-cidr":
+            return "without asking anybody, coming from a trusted network,"
+        case _:
+            assert_never(means)
+
+
+def _request(id: str) -> str:
+    return f"request {_said(id)}"
+
+
+def _said(text: str) -> str:
+    """A text from outside must not draw, break the line, or end its own quotes."""
+    said = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text).replace('"', "'").strip()
+    return said if len(said) <= _LONGEST else said[: _LONGEST - 1] + "…"
