@@ -124,14 +124,13 @@ async def _show(reach: Reach, device: str) -> Told:
 
 
 def _refused(entries: Any, now: int) -> str:
+    from .devices_refusals import rule_that_failed
+
     rows = []
     for entry in entries:
         at, count = entry.get("atMs"), entry.get("count", 1)
         last = age(at, now) if isinstance(at, int) else ""
-        rule: Any = next((step for step in reversed(entry.get("trace", ())) if not step.get("passed")), {})
-        why = f"{plain(rule.get('rule', ''))}: {plain(rule.get('found', ''), 64)}"
-        if rule.get("needed"):
-            why += f", needed {plain(rule['needed'], 64)}"
+        why = rule_that_failed(entry)
         rows.append((plain(entry.get("reference", "?")), plain(entry.get("reason", "?")), f"{count}x", last, why))
     return table(("Reference", "Reason", "Times", "Last", "Rule that failed"), rows)
 

@@ -32,7 +32,7 @@ from .voice import Failure, clock, remark
 if TYPE_CHECKING:
     from pairing.service import Service
 
-_READING = frozenset({"device.list", "device.pair.list", "node.pair.list"})
+_READING = frozenset({"contact.find", "contact.list", "device.list", "device.pair.list", "node.pair.list"})
 
 
 class Door(Protocol):

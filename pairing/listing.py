@@ -198,6 +198,9 @@ class Notes(Protocol):
     def refuse(self, contact: RefusedContact) -> str:
         """Note that a contact was refused, and return the short reference to tell it."""
 
+    async def find(self, reference: str) -> RefusedContact | None:
+        """Return the refused contact of a reference as it was told, or None where it is not, or no longer, known."""
+
     async def recent(self, device: str | None = None, limit: int = 100) -> tuple[RefusedContact, ...]:
         """Return refused contacts, the latest first: of one device, or of all."""
 

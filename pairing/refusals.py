@@ -81,6 +81,7 @@ class Reason(Enum):
     ROTATION_DENIED = "rotation-denied"
     REVOCATION_DENIED = "revocation-denied"
     LABEL_REQUIRED = "label-required"
+    UNKNOWN_REFERENCE = "unknown-reference"
     UNKNOWN_NODE = "unknown-node"
     NODE_REQUIRED = "node-required"
     NODE_NAME_REQUIRED = "node-name-required"
@@ -359,6 +360,13 @@ SAYINGS: dict[Reason, Saying] = {
 }
 
 SAYINGS |= {
+    Reason.UNKNOWN_REFERENCE: Saying(
+        _INVALID,
+        "unknown reference",
+        "Only the latest refusals are kept. See which: pairing devices refusals",
+        "UNKNOWN_REFERENCE",
+        exit=Exit.NOT_FOUND,
+    ),
     Reason.UNKNOWN_NODE: Saying(
         _INVALID, "unknown nodeId", "See which nodes are approved: pairing nodes status", "UNKNOWN_NODE", exit=Exit.NOT_FOUND
     ),

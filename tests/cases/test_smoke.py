@@ -64,3 +64,20 @@ async def test_an_operator_sees_why_a_known_device_was_turned_away_and_the_devic
     failed = [step["rule"] for step in kept["trace"] if not step["passed"]]
     assert failed == ["shared-secret", "token-current"]
     assert token not in str(listed)
+
+
+async def test_a_reference_leads_the_operator_to_the_evidence_and_nobody_else(world):
+    """L8: looked up by its reference, or in the list of the latest; the device itself is told of neither."""
+    w = await world()
+    operator, phone = await w.admin(), w.device()
+    token = (await w.inside(phone, scopes=("operator.pairing",))).token
+    dead = await w.by_token(phone, "x" * 43, scopes=("operator.pairing",), remote=True)
+    reference = dead.details["reference"]
+    found = (await operator.call("contact.find", {"reference": f"{reference[:4].lower()}-{reference[4:]}"})).payload
+    assert (found["deviceId"], found["proven"], found["reason"]) == (phone.device, True, "device_token_mismatch")
+    assert (await operator.call("contact.list", {"device": phone.device})).payload["contacts"] == [found]
+    assert (await operator.call("contact.list", {})).payload["contacts"] == [found]
+    assert (await operator.call("contact.find", {"reference": "NOTHING0"})).message == "unknown reference"
+    mine = await w.session(phone, token, scopes=("operator.pairing",))
+    assert (await mine.call("contact.find", {"reference": reference})).message == "unknown reference"
+    assert (await mine.call("contact.list", {})).payload["contacts"] == []
