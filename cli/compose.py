@@ -21,6 +21,7 @@ from pairing.certificate import CertificateUnreadable, expires_at
 from pairing.commands import Caller
 from pairing.desk import Desk
 from pairing.events import Actor
+from pairing.following import Following
 from pairing.log.sqlite import SqliteLog
 from pairing.machine import Machine, descriptors_left, disk_left
 from pairing.refusals import PairingError
@@ -171,6 +172,7 @@ def _service(settings: Settings, log: SqliteLog, views: Views, keyring: Keyring,
     return Service(
         desk=desk,
         views=views,
+        following=Following(log),
         keyring=keyring,
         clock=clock,
         version=version(),

@@ -143,6 +143,11 @@ class Desk:
         """Decide a command about a node's surface and store what follows."""
         return await self._handle(self._nodes, node_stream(command.node), command, decide_node)
 
+    async def vouch(self, standing: Standing) -> None:
+        """Return where what a session rests on still stands, as far as any process has written. Raises `Refused`."""
+        await self._devices.catch_up()
+        await self._vouched(standing, "")
+
     async def _handle(
         self,
         streams: "Streams[S]",

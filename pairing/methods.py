@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
-from . import contact_methods, entries, ids, node_entries, node_methods
+from . import contact_methods, entries, ids, node_entries, node_methods, watch_methods
 from .authority import ADMIN, NODE, OPERATOR, PAIRING, READ, WRITE
 from .commands import (
     Approve,
@@ -394,6 +394,7 @@ _TABLE: tuple[Method[Any], ...] = (
     Method("device.token.rotate", RotateParams, rotate, PAIRING),
     Method("device.token.revoke", RevokeParams, revoke, PAIRING),
     Method("device.list", ListParams, device_list, PAIRING),
+    Method("device.watch", watch_methods.WatchParams, watch_methods.device_watch, PAIRING, waits=True),
     Method("node.pair.request", node_methods.NodeAskParams, node_methods.node_pair_request, PAIRING),
     Method("node.pair.list", NoParams, node_methods.node_pair_list, PAIRING),
     Method("node.pair.approve", node_methods.NodeAnswerParams, node_methods.node_pair_approve, PAIRING),

@@ -89,6 +89,7 @@ class Reason(Enum):
     REQUEST_CHANGED = "request-changed"
     NEWER_WRITER = "newer-writer"
     BUSY = "busy"
+    HISTORY_CHANGED = "history-changed"
     FENCED = "session-ended"
     # methods (protocol §1.5)
     ROLE_NOT_ALLOWED = "unauthorized-role"
@@ -381,6 +382,13 @@ SAYINGS |= {
         _INVALID, "protocol mismatch", "This gateway speaks protocol 3 and 4; update the client or the gateway."
     ),
     Reason.INVALID_ROLE: Saying(_INVALID, "invalid role", "A role is operator or node."),
+    Reason.HISTORY_CHANGED: Saying(
+        _INVALID,
+        "the log is not the one that was followed to position {position}; it ends at {head}",
+        "Begin anew at a position that it has. Whether its history is whole: pairing log verify",
+        "HISTORY_CHANGED",
+        exit=Exit.NOT_FOUND,
+    ),
     Reason.FENCED: Saying(
         "UNAVAILABLE",
         "session ended: the device or token it logged in with is no longer valid",

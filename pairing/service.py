@@ -16,6 +16,7 @@ from .commands import Caller
 from .desk import Desk, Handled
 from .entries import Node, Presence
 from .events import Personal
+from .following import Following
 from .listing import Listing, Notes
 from .tokens import Keyring
 
@@ -59,6 +60,7 @@ class Service:
 
     desk: Desk
     views: Listing
+    following: Following
     keyring: Keyring
     clock: Callable[[], int]
     version: str
@@ -94,13 +96,14 @@ class Call(Struct, Generic[P], frozen=True):
 
 @dataclass(frozen=True)
 class Method(Generic[P]):
-    """One operation. `scope` None: any session of these roles may call it."""
+    """One operation. `scope` None: any session of these roles may call it. `waits`: its answer may be a while in coming."""
 
     name: str
     params: type[P]
     run: Callable[[Call[P]], Awaitable[Any]]
     scope: str | None
     roles: tuple[str, ...] = (OPERATOR,)
+    waits: bool = False
 
 
 class Params(Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):

@@ -450,11 +450,29 @@ class Gateway:
             await self._ask_node(session)
             while True:
                 request = session.read(await link.recv())
-                if request is not None and session.begin():
-                    session.finish(await self._answer(session, request))
+                if request is None:
+                    continue
+                waits = _waits(request.method)
+                if session.begin(waits=waits):
+                    await (self._answer_later(link, session, request) if waits else self._answer_now(session, request))
         finally:
             self.registry.discard(session)
             log.info("disconnected", device=session.device, role=session.role)
+
+    async def _answer_now(self, session: Session, request: Request) -> None:
+        session.finish(await self._answer(session, request))
+
+    async def _answer_later(self, link: Link, session: Session, request: Request) -> None:
+        """Answer a call that may wait for news, unless its peer goes away, or is sent away, in the meantime."""
+        async with anyio.create_task_group() as tasks:
+
+            async def until_gone() -> None:
+                await link.gone()
+                tasks.cancel_scope.cancel()
+
+            tasks.start_soon(until_gone)
+            await self._answer_now(session, request)
+            tasks.cancel_scope.cancel()
 
     async def _answer(self, session: Session, request: Request) -> bytes:
         desk = self.service.desk
@@ -501,6 +519,11 @@ class Gateway:
                 except (Refused, PairingError) as error:
                     # One stream that takes no decisions must not keep the others' requests open (D2).
                     log.warning("expiry not recorded", device=device, error=str(error))
+
+
+def _waits(method: str) -> bool:
+    known = METHODS.get(method)
+    return known is not None and known.waits
 
 
 def _known(method: str) -> str:

@@ -84,10 +84,10 @@ class Session:
             self._answer(_malformed(parsed))
         return None
 
-    def begin(self) -> bool:
-        """Take up a request; False once the session is fenced."""
-        self._busy = self.fenced is None
-        return self._busy
+    def begin(self, *, waits: bool = False) -> bool:
+        """Take up a request; False once the session is fenced. A fence does not wait for one that itself `waits`."""
+        self._busy = self.fenced is None and not waits
+        return self.fenced is None
 
     def finish(self, answer: bytes) -> None:
         """Send the answer of the request taken up, then the close that a fence has asked for meanwhile."""

@@ -1,6 +1,6 @@
 """The log in memory, for tests and for trying things out. Same contract as the others; nothing survives the process."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from pathlib import Path
 
 import anyio
@@ -74,7 +74,7 @@ class MemoryLog:
             return None
         return Mark(position, self._rows[position - 1].hash)
 
-    async def follow(self, *, after: Mark) -> AsyncIterator[Record]:
+    async def follow(self, *, after: Mark) -> AsyncGenerator[Record, None]:
         """Yield every row above the mark, for ever. Raises `HistoryChanged` where the mark is not this log's."""
         if await self.mark(after.position) != after:
             raise HistoryChanged(after.position)

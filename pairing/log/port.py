@@ -3,7 +3,7 @@
 Nothing above this file knows which backend it has. Bodies are bytes here; `codec` turns them into events.
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from typing import Protocol
 
 from msgspec import Struct
@@ -108,7 +108,7 @@ class EventLog(Protocol):
     async def mark(self, position: int) -> Mark | None:
         """Return the mark at a position, or None where the log is shorter."""
 
-    def follow(self, *, after: Mark) -> AsyncIterator[Record]:
+    def follow(self, *, after: Mark) -> AsyncGenerator[Record, None]:
         """Yield every row above the mark as it is committed by any process, for ever.
 
         Raises `HistoryChanged` where the mark no longer holds, `LogUnavailable` once the log is closed.

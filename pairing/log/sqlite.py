@@ -5,7 +5,7 @@ Readers have connections of their own and never wait for a writer; long scans do
 
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
@@ -126,7 +126,7 @@ class SqliteLog:
         """Return the mark at a position, or None where the log is shorter. Raises `LogUnavailable`."""
         return await self._read(self._reading, lambda db: rows.at(db, position))
 
-    async def follow(self, *, after: Mark) -> AsyncIterator[Record]:
+    async def follow(self, *, after: Mark) -> AsyncGenerator[Record, None]:
         """Yield every row above the mark, for ever. Raises `HistoryChanged`, and `LogUnavailable` when the log is closed."""
         mark = after
         while True:
