@@ -88,6 +88,8 @@ class Reason(Enum):
     NODE_DENIED = "node-denied"
     REQUEST_CHANGED = "request-changed"
     NEWER_WRITER = "newer-writer"
+    UNKNOWN_POSITION = "unknown-position"
+    LOG_FORKED = "log-forked"
     BUSY = "busy"
     HISTORY_CHANGED = "history-changed"
     FENCED = "session-ended"
@@ -349,6 +351,20 @@ SAYINGS: dict[Reason, Saying] = {
         "this device's history holds an event written by a newer version",
         "Update this service, then try again; nothing was changed.",
         "NEWER_WRITER",
+        exit=Exit.BROKEN,
+    ),
+    Reason.UNKNOWN_POSITION: Saying(
+        _INVALID,
+        "no event at position {position}; the last is {last}",
+        "See how far the log goes: pairing log status",
+        "UNKNOWN_POSITION",
+        exit=Exit.NOT_FOUND,
+    ),
+    Reason.LOG_FORKED: Saying(
+        "UNAVAILABLE",
+        "the log does not continue the checkpoint of {size} rows: {why}",
+        "Keep log and checkpoint as they are, and look for what is wrong: pairing log verify --checkpoint FILE",
+        "LOG_FORKED",
         exit=Exit.BROKEN,
     ),
     Reason.BUSY: Saying(

@@ -49,6 +49,10 @@ class GatewayKey(Struct, frozen=True):
         """Return the token of one approval of a node: 43 characters of base64url, and never a device's token."""
         return b64url(self._mac("pairing node token v1", node, issue))
 
+    def checkpoint_seed(self) -> bytes:
+        """Return the 32-byte seed of the Ed25519 key that signs checkpoints of the log, and nothing else."""
+        return self._mac("pairing log checkpoint key v1")
+
     def tag(self, purpose: str, *parts: str | None) -> str:
         """Return 16 hex characters that are equal for equal parts and tell nothing to those without the key."""
         marked = [part for value in parts for part in ("0" if value is None else "1", value or "")]

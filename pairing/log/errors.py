@@ -67,3 +67,21 @@ class EventUnreadable(LogError):
     def __init__(self, position: int, kind: str, why: str) -> None:
         self.position, self.kind, self.why = position, kind, why
         super().__init__(f"the {kind} at position {position} cannot be read: {why}. Try: pairing log verify")
+
+
+class LogEmpty(LogError):
+    """There is no row yet, so there is nothing to sign for."""
+
+    def __init__(self) -> None:
+        super().__init__("the log has no event yet, so there is nothing to sign for. Try: pairing serve")
+
+
+class RowsChanged(LogError):
+    """Rows are not those that the tree over the log was built from."""
+
+    def __init__(self, first: int, last: int) -> None:
+        self.first, self.last = first, last
+        super().__init__(
+            f"a hash among the rows {first} to {last} is not the one that the tree over the log was built from. "
+            f"Try: pairing log verify"
+        )
