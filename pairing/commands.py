@@ -7,7 +7,7 @@ from typing import TypeAlias
 
 from msgspec import Struct
 
-from .events import Actor, Means, Need, Personal
+from .events import Actor, HookPause, Means, Need, Personal
 
 
 class Standing(Struct, frozen=True):
@@ -201,6 +201,52 @@ class RenameNode(NodeBound, frozen=True, kw_only=True):
 
 
 NodeCommand: TypeAlias = AskNode | ApproveNode | RejectNode | RemoveNode | RenameNode
+
+
+class HookBound(Command, frozen=True, kw_only=True):
+    """A command about one webhook, by its id."""
+
+    hook: str
+
+
+class AddHook(HookBound, frozen=True, kw_only=True):
+    """Send events of these kinds, recorded after position `after`, to a URL. `full`: there are as many hooks as there may be."""
+
+    url: str
+    kinds: tuple[str, ...]
+    people: bool
+    key: str
+    after: int
+    full: bool = False
+
+
+class RemoveHook(HookBound, frozen=True, kw_only=True):
+    """Send nothing more there. Once gone it is unknown."""
+
+
+class PauseHook(HookBound, frozen=True, kw_only=True):
+    """Stop sending, until somebody resumes."""
+
+
+class GiveUpHook(HookBound, frozen=True, kw_only=True):
+    """Record that the gateway itself stopped sending, and at which event; it grants and ends nobody's access."""
+
+    why: HookPause
+    undelivered: int
+    error: str
+
+
+class ResumeHook(HookBound, frozen=True, kw_only=True):
+    """Go on sending where it stopped."""
+
+
+class ReplayHook(HookBound, frozen=True, kw_only=True):
+    """Send everything after a position once more; every repetition is recorded."""
+
+    after: int
+
+
+HookCommand: TypeAlias = AddHook | RemoveHook | PauseHook | GiveUpHook | ResumeHook | ReplayHook
 
 
 class Start(Command, frozen=True, kw_only=True):

@@ -13,7 +13,7 @@ import anyio
 import structlog
 from msgspec import Struct
 
-from .commands import Command, DeviceCommand, GatewayCommand, NodeCommand, Remove, Revoke, Rotate, Standing
+from .commands import Command, DeviceCommand, GatewayCommand, HookCommand, NodeCommand, Remove, Revoke, Rotate, Standing
 from .decide import decide
 from .device import INITIAL, Device, evolve, stands
 from .events import (
@@ -21,12 +21,15 @@ from .events import (
     AnyEvent,
     DeviceEvent,
     GatewayEvent,
+    HookEvent,
     Meta,
     NodeEvent,
     Unknown,
     device_stream,
+    hook_stream,
     node_stream,
 )
+from .hooks import NO_HOOK, HookState, decide_hook, evolve_hook
 from .log.chain import flaw
 from .log.codec import decode, draft
 from .log.errors import EventUnreadable, LogUnavailable
@@ -93,6 +96,13 @@ class _Nodes:
         return evolve_node(state, cast("NodeEvent | Unknown", event))
 
 
+class _Hooks:
+    initial = NO_HOOK
+
+    def fold(self, state: HookState, event: AnyEvent | Unknown) -> HookState:
+        return evolve_hook(state, cast("HookEvent | Unknown", event))
+
+
 class Desk:
     """Answers commands against one log. Safe to share between any number of tasks of one event loop."""
 
@@ -102,6 +112,7 @@ class Desk:
         self._devices: Streams[Device] = Streams(events, _Devices(), cache)
         self._houses: Streams[House] = Streams(events, _House(), 1)
         self._nodes: Streams[NodeState] = Streams(events, _Nodes(), cache)
+        self._hooks: Streams[HookState] = Streams(events, _Hooks(), 64)
         self._turns: dict[str, deque[anyio.Event]] = {}
         self.policy: str | None = None
         self.written = 0
@@ -131,6 +142,11 @@ class Desk:
         await self._nodes.catch_up()
         return (await self._nodes.get(node_stream(node)))[0]
 
+    async def hook(self, hook: str) -> HookState:
+        """Return the state of a webhook, current across processes. Raises `StreamDamaged`."""
+        await self._hooks.catch_up()
+        return (await self._hooks.get(hook_stream(hook)))[0]
+
     async def handle(self, command: DeviceCommand) -> Handled[Device, DeviceEvent]:
         """Decide a command about a device and store what follows. Raises `Refused`, `LogUnavailable`, `StreamDamaged`."""
         return await self._handle(self._devices, device_stream(command.device), command, decide)
@@ -142,6 +158,10 @@ class Desk:
     async def handle_node(self, command: NodeCommand) -> Handled[NodeState, NodeEvent]:
         """Decide a command about a node's surface and store what follows."""
         return await self._handle(self._nodes, node_stream(command.node), command, decide_node)
+
+    async def handle_hook(self, command: HookCommand) -> Handled[HookState, HookEvent]:
+        """Decide a command about a webhook and store what follows."""
+        return await self._handle(self._hooks, hook_stream(command.hook), command, decide_hook)
 
     async def vouch(self, standing: Standing) -> None:
         """Return where what a session rests on still stands, as far as any process has written. Raises `Refused`."""
@@ -231,7 +251,7 @@ class Desk:
                 return cast("Handled[S, E]", await self._earlier(streams, stream, outcome.records))
             self.written = max(self.written, outcome.position)
             after = streams.put(stream, version, state, cast("tuple[AnyEvent, ...]", events), outcome.records)
-            for family in (self._devices, self._houses, self._nodes):
+            for family in (self._devices, self._houses, self._nodes, self._hooks):
                 if family is not streams:
                     family.wrote(outcome.records)
             return Handled(events, outcome.records, after, version + len(events))

@@ -9,6 +9,7 @@ from typing import ClassVar, Literal, TypeAlias
 from msgspec import Struct
 
 Need: TypeAlias = Literal["not-paired", "metadata-upgrade", "role-upgrade", "scope-upgrade"]
+HookPause: TypeAlias = Literal["asked", "failing", "gone", "key-lost"]
 Means: TypeAlias = Literal["owner", "silent", "trusted-cidr"]
 
 
@@ -318,6 +319,52 @@ class NodeRenamed(Event, frozen=True, tag="node.renamed"):
     labelled: str
 
 
+class HookAdded(Event, frozen=True, tag="hook.added"):
+    """From position `after` on, events of these `kinds` (none named: all about devices) are sent to `url`.
+
+    `key` is the gateway key that the signing secret derives from. `people`: with what points at them.
+    """
+
+    PERSONAL: ClassVar[bool] = True
+    hook: str
+    url: str
+    kinds: tuple[str, ...]
+    people: bool
+    key: str
+    after: int
+
+
+class HookRemoved(Event, frozen=True, tag="hook.removed"):
+    """Nothing more is sent there; what was not delivered never will be."""
+
+    PERSONAL: ClassVar[bool] = True
+
+
+class HookPaused(Event, frozen=True, tag="hook.paused"):
+    """Sending stopped: a person asked, deliveries failed for too long, the receiver is gone, or its secret's key is lost.
+
+    `undelivered` is the position of the event that could not be delivered, `error` what was last wrong with it.
+    """
+
+    PERSONAL: ClassVar[bool] = True
+    why: HookPause
+    undelivered: int | None
+    error: str | None
+
+
+class HookResumed(Event, frozen=True, tag="hook.resumed"):
+    """Sending goes on where it stopped."""
+
+    PERSONAL: ClassVar[bool] = True
+
+
+class HookReplayed(Event, frozen=True, tag="hook.replayed"):
+    """A person asked for everything after a position to be sent once more; a paused hook goes on with it."""
+
+    PERSONAL: ClassVar[bool] = True
+    after: int
+
+
 DeviceEvent: TypeAlias = (
     RequestOpened
     | RequestRefreshed
@@ -338,7 +385,8 @@ DeviceEvent: TypeAlias = (
 )
 GatewayEvent: TypeAlias = GatewayStarted | GatewayStopped | PolicyChanged
 NodeEvent: TypeAlias = NodeRequested | NodeApproved | NodeRejected | NodeRemoved | NodeRenamed
-AnyEvent: TypeAlias = DeviceEvent | GatewayEvent | NodeEvent
+HookEvent: TypeAlias = HookAdded | HookRemoved | HookPaused | HookResumed | HookReplayed
+AnyEvent: TypeAlias = DeviceEvent | GatewayEvent | NodeEvent | HookEvent
 
 
 class Unknown(Struct, frozen=True, gc=False, kw_only=True):
@@ -361,6 +409,11 @@ def device_stream(device: str) -> str:
 def node_stream(node: str) -> str:
     """Return the name of a node's own stream, which is not its device's."""
     return f"node:{node}"
+
+
+def hook_stream(hook: str) -> str:
+    """Return the name of a webhook's stream."""
+    return f"hook:{hook}"
 
 
 GATEWAY_STREAM = "gateway"

@@ -86,6 +86,11 @@ class Reason(Enum):
     NODE_REQUIRED = "node-required"
     NODE_NAME_REQUIRED = "node-name-required"
     NODE_DENIED = "node-denied"
+    UNKNOWN_HOOK = "unknown-hook"
+    HOOK_DENIED = "hook-denied"
+    HOOK_URL = "hook-url"
+    HOOK_KINDS = "hook-kinds"
+    TOO_MANY_HOOKS = "too-many-hooks"
     REQUEST_CHANGED = "request-changed"
     NEWER_WRITER = "newer-writer"
     UNKNOWN_POSITION = "unknown-position"
@@ -393,6 +398,21 @@ SAYINGS |= {
     ),
     Reason.NODE_DENIED: Saying(
         _INVALID, "node pairing denied", "A device without operator.admin may manage its own node only.", "NODE_DENIED"
+    ),
+    Reason.UNKNOWN_HOOK: Saying(
+        _INVALID, "unknown hookId", "See which hooks there are: pairing hooks list", "UNKNOWN_HOOK", exit=Exit.NOT_FOUND
+    ),
+    Reason.HOOK_DENIED: Saying(_INVALID, "webhook management denied", "Webhooks need operator.admin.", "HOOK_DENIED"),
+    Reason.HOOK_URL: Saying(_INVALID, "unfit webhook URL: {why}", "{hint}", "HOOK_URL", exit=Exit.USAGE),
+    Reason.HOOK_KINDS: Saying(
+        _INVALID,
+        "no kind of event is called {kind}",
+        "Name kinds such as request.opened, or families such as token.*; docs/events.md lists them.",
+        "HOOK_KINDS",
+        exit=Exit.USAGE,
+    ),
+    Reason.TOO_MANY_HOOKS: Saying(
+        _INVALID, "too many webhooks: there are {count}", "Remove one first: pairing hooks list", "TOO_MANY_HOOKS"
     ),
     Reason.PROTOCOL_MISMATCH: Saying(
         _INVALID, "protocol mismatch", "This gateway speaks protocol 3 and 4; update the client or the gateway."

@@ -17,6 +17,12 @@ from .events import (
     DeviceUpgraded,
     GatewayStarted,
     GatewayStopped,
+    HookAdded,
+    HookPause,
+    HookPaused,
+    HookRemoved,
+    HookReplayed,
+    HookResumed,
     Means,
     Meta,
     Need,
@@ -106,6 +112,16 @@ def sentence(stream: str, event: AnyEvent | Unknown, meta: Meta | None, naming: 
             return f"{whose} may run nothing more, by {by}"
         case NodeRenamed():
             return f"{whose} was named by {by}"
+        case HookAdded():
+            return f"{whose} was added by {by}: it sends {words(event.kinds or ('events of devices',))} to {_said(event.url)}"
+        case HookRemoved():
+            return f"{whose} was removed by {by}"
+        case HookPaused():
+            return f"{whose} was paused{_paused(event.why, event.error, by)}"
+        case HookResumed():
+            return f"{whose} was resumed by {by}"
+        case HookReplayed():
+            return f"{whose} sends everything after position {event.after} once more, by {by}"
         case Unknown():
             return f"{whose}: {_said(event.kind)}, which a newer version recorded"
         case _:
@@ -166,6 +182,20 @@ def _means(means: Means, by: str) -> str:
             return "without asking anybody, coming from a trusted network,"
         case _:
             assert_never(means)
+
+
+def _paused(why: HookPause, error: str | None, by: str) -> str:
+    match why:
+        case "asked":
+            return f" by {by}"
+        case "failing":
+            return f" after failing for too long: {_said(error or 'for no known reason')}"
+        case "gone":
+            return ": its receiver says that it is gone"
+        case "key-lost":
+            return ": the gateway key of its secret is missing"
+        case _:
+            assert_never(why)
 
 
 def _request(id: str) -> str:

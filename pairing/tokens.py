@@ -53,6 +53,10 @@ class GatewayKey(Struct, frozen=True):
         """Return the 32-byte seed of the Ed25519 key that signs checkpoints of the log, and nothing else."""
         return self._mac("pairing log checkpoint key v1")
 
+    def hook_secret(self, hook: str) -> bytes:
+        """Return the 32 bytes that sign what a webhook sends."""
+        return self._mac("pairing hook v1", hook)
+
     def tag(self, purpose: str, *parts: str | None) -> str:
         """Return 16 hex characters that are equal for equal parts and tell nothing to those without the key."""
         marked = [part for value in parts for part in ("0" if value is None else "1", value or "")]

@@ -18,6 +18,11 @@ from pairing.events import (
     DeviceUpgraded,
     GatewayStarted,
     GatewayStopped,
+    HookAdded,
+    HookPaused,
+    HookRemoved,
+    HookReplayed,
+    HookResumed,
     Meta,
     NodeApproved,
     NodeRejected,
@@ -124,6 +129,11 @@ EVENTS: tuple[AnyEvent, ...] = (
     NodeRejected(at=AT, request=REQUEST, digest="g"),
     NodeRemoved(at=AT, issue="i1"),
     NodeRenamed(at=AT, labelled="l"),
+    HookAdded(at=AT, hook="h1", url="https://example.org/in", kinds=("token.*",), people=True, key="g1", after=41),
+    HookRemoved(at=AT),
+    HookPaused(at=AT, why="failing", undelivered=42, error="HTTP 500"),
+    HookResumed(at=AT),
+    HookReplayed(at=AT, after=40),
 )
 
 # Only ever added to. A file that no longer has its digest was regenerated: what is in people's logs was not.
@@ -152,6 +162,11 @@ DIGESTS: dict[str, str] = {
     "node.rejected": "01c76cab4532f310eddf40798e7ff5f5b9ffa848367b2e34e8dcb36f6ae0fba1",
     "node.removed": "4b3639b4be390b18397bb5f42fbcbd3291c51d1621a0d5a5d07955873bafd1c1",
     "node.renamed": "a7973a8792588ce8252c834bc76e4a903caca3bee89dff8683368031a474c8ae",
+    "hook.added": "2ab244fad4a2577b9e0d3c4661084337287329a6518fc27fb4465f28bd365d94",
+    "hook.removed": "e0ef50f95bf3cfce057bc9c2dfd5035da5fd77c5bb41d96f3a32aaea5dcea877",
+    "hook.paused": "8477540780ea797de500ba42b74ff6c6fde964be17fd9308cae38bcb1d435057",
+    "hook.resumed": "ee9b3ebdf1e217cada19821d07dbbf0c75a293f3806b4a009cf695eaba6a7947",
+    "hook.replayed": "808999f761a72bac0590cab170b336910260dd64516bd200a6562d27352bf9b0",
 }
 
 

@@ -46,7 +46,7 @@ JUNK = [
 SPACED = [" operator.read ", "\toperator.admin\n", "operator. read", " ", ""]
 WORDS = [*sorted(KNOWN), *JUNK, *SPACED]
 ROLES = ["operator", "node", "nod", "operator.sessions", ""]
-VERBS = ["read", "approve", "reject", "rename", "rotate", "revoke", "remove", "approve-node", "remove-node"]
+VERBS = ["read", "approve", "reject", "rename", "rotate", "revoke", "remove", "approve-node", "remove-node", "hooks"]
 
 # Protocol §7.2, as arrows: who holds the left holds the right. The rest follows by walking them to the end.
 ARROWS = {
@@ -114,9 +114,9 @@ def opinion(verb, caller, device, access):
         return (False, "foreign", None)
     if verb in {"read", "reject", "rename", "remove-node"}:
         return (True, "allowed", None)
-    if verb not in {"approve", "rotate", "revoke", "remove", "approve-node"}:
+    if verb not in {"approve", "rotate", "revoke", "remove", "approve-node", "hooks"}:
         return (False, "unknown-verb", None)
-    lent = [*caller.scopes, *(() if verb == "approve-node" else caller.ceiling)]
+    lent = [*caller.scopes, *(() if verb in {"approve-node", "hooks"} else caller.ceiling)]
     answers = [
         (role == "operator" or "operator.admin" in trimmed(lent), uncovered(role, lent, scopes) if role == "operator" else [])
         for role, scopes in access

@@ -15,6 +15,7 @@ from pairing.events import (
     Event,
     GatewayEvent,
     GatewayStarted,
+    HookEvent,
     NodeEvent,
     Unknown,
     kind_of,
@@ -87,6 +88,7 @@ def test_every_event_is_in_the_catalogue():
             *get_args(DeviceEvent),
             *get_args(GatewayEvent),
             *get_args(NodeEvent),
+            *get_args(HookEvent),
         }
     )
     kinds = [kind.__struct_config__.tag for kind in all_kinds()]
