@@ -132,7 +132,8 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
     async with open_all(settings) as opened:
         # Which secret a gateway serves under is for the log to say: this command's own environment may name another one.
         house = await opened.service.desk.house()
-        yield replace(opened.service, under=house.secret or opened.service.under)
+        under = opened.service.desk.under = house.secret or opened.service.under
+        yield replace(opened.service, under=under)
 
 
 @asynccontextmanager
@@ -169,6 +170,8 @@ async def open_all(
 def _service(settings: Settings, log: SqliteLog, views: Views, keyring: Keyring, sessions: Sessions | None) -> Service:
     desk = Desk(log, version=version())
     desk.policy = policy_digest(settings)
+    desk.under = secret_tag(settings, keyring)
+    desk.approvers = views if settings.gateway.pairing.keep_last_operator else None
     return Service(
         desk=desk,
         views=views,
@@ -176,7 +179,7 @@ def _service(settings: Settings, log: SqliteLog, views: Views, keyring: Keyring,
         keyring=keyring,
         clock=clock,
         version=version(),
-        under=secret_tag(settings, keyring),
+        under=desk.under,
         sessions=Nobody() if sessions is None else sessions,
         started_at=clock(),
         host=platform.node(),

@@ -4,13 +4,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .options import Reach, reaching, recorded
+from .glass import breaking
+from .options import Reach, Words, reaching, recorded
 from .running import answer
 from .voice import Failure, Told, plain
 
 if TYPE_CHECKING:
     from .door import Door
     from .naming import Listing
+
+LAST = "last-operator"
 
 
 @click.command("reject", short_help="Say no to exactly one open request.")
@@ -24,11 +27,11 @@ def reject(request: str, reason: str | None, ticket: str | None, reach: Reach) -
 
 @click.command("remove", short_help="End a device's access.")
 @click.argument("device")
-@recorded
+@breaking
 @reaching
-def remove(device: str, reason: str | None, ticket: str | None, reach: Reach) -> None:
+def remove(device: str, words: Words, reach: Reach) -> None:
     """End a DEVICE's access: its grant, its tokens, its open request and its live sessions."""
-    answer(lambda: _remove(reach, device, {"reason": reason, "ticket": ticket}), reach.as_json)
+    answer(lambda: _remove(reach, device, words), reach.as_json)
 
 
 @click.command("rename", short_help="Give a device a label.")
@@ -47,16 +50,19 @@ def rename(device: str, label: str | None, cleared: bool, reason: str | None, ti
 @click.command("clear")
 @click.option("--yes", is_flag=True, help="Do it; without this nothing happens.")
 @click.option("--pending", "also_pending", is_flag=True, help="Reject every open request as well.")
-@recorded
+@breaking
 @reaching
-def clear(yes: bool, also_pending: bool, reason: str | None, ticket: str | None, reach: Reach) -> None:
-    """Remove every paired device."""
+def clear(yes: bool, also_pending: bool, words: Words, reach: Reach) -> None:
+    """Remove every paired device, but for the last one that can approve.
+
+    That one stays, so that somebody is left to let others in; with --break-glass it goes too.
+    """
     if not yes:
         raise Failure(2, "usage", "refusing to remove every paired device without --yes", "pairing devices list   shows them")
-    answer(lambda: _clear(reach, also_pending, {"reason": reason, "ticket": ticket}), reach.as_json)
+    answer(lambda: _clear(reach, also_pending, words), reach.as_json)
 
 
-async def _reject(reach: Reach, text: str, words: dict[str, str | None]) -> Told:
+async def _reject(reach: Reach, text: str, words: Words) -> Told:
     from .door import open_door
     from .naming import find_request
     from .receipts import params, recorded_as
@@ -68,20 +74,22 @@ async def _reject(reach: Reach, text: str, words: dict[str, str | None]) -> Told
     return Told(result, recorded_as(result, f"Rejected {device} ({plain(request, 128)})", "Already rejected"))
 
 
-async def _remove(reach: Reach, name: str, words: dict[str, str | None]) -> Told:
+async def _remove(reach: Reach, name: str, words: Words) -> Told:
     from .access import to_end
     from .door import open_door
+    from .failures import about
     from .naming import find_device
     from .receipts import params, recorded_as
 
     async with open_door(reach) as door:
         found = await find_device(door, name)
         await door.ask_for(to_end(found.paired))
-        result = await door.call("device.pair.remove", params(words, deviceId=found.id))
+        with about(device=found.id[:12]):
+            result = await door.call("device.pair.remove", params(words, deviceId=found.id))
     return Told(result, recorded_as(result, f"Removed {found.words}", "Already removed"))
 
 
-async def _rename(reach: Reach, name: str, label: str | None, words: dict[str, str | None]) -> Told:
+async def _rename(reach: Reach, name: str, label: str | None, words: Words) -> Told:
     from .door import open_door
     from .naming import find_device
     from .receipts import params, recorded_as
@@ -95,7 +103,7 @@ async def _rename(reach: Reach, name: str, label: str | None, words: dict[str, s
     return Told(result, said)
 
 
-async def _clear(reach: Reach, also_pending: bool, words: dict[str, str | None]) -> Told:
+async def _clear(reach: Reach, also_pending: bool, words: Words) -> Told:
     from .access import to_end
     from .door import open_door
     from .naming import listing
@@ -104,35 +112,38 @@ async def _clear(reach: Reach, also_pending: bool, words: dict[str, str | None])
         held = await listing(door)
         await door.ask_for({scope for entry in held.paired for scope in to_end(entry)})
         removed, failed = await _remove_all(door, held, words)
+        kept = [failure.lines[0] for failure in failed if failure.reason == LAST]
+        failed = [failure for failure in failed if failure.reason != LAST]
         rejected: list[str] = []
         if also_pending:
             rejected, more = await _reject_all(door, await listing(door), words)
             failed += more
-    document: dict[str, Any] = {"removedDevices": removed, "rejectedPending": rejected}
-    if not (removed or rejected or failed):
+    document: dict[str, Any] = {"removedDevices": removed, "rejectedPending": rejected, "keptDevices": kept}
+    if not (removed or rejected or failed or kept):
         return Told(document, "Nothing to clear.")
     lines = [f"Cleared {_count(len(removed), 'paired device')}"]
+    lines += [f"Kept {plain(id, 128)}: no other device could approve after it" for id in kept]
     if also_pending:
         lines.append(f"Rejected {_count(len(rejected), 'pending request')}")
     if failed:
         raise _partly(lines, failed, document)
-    return Told(document, "\n".join(lines))
+    notes = ("hint: to remove that one too: pairing devices clear --yes --break-glass --reason TEXT",) if kept else ()
+    return Told(document, "\n".join(lines), notes)
 
 
-async def _remove_all(door: "Door", held: "Listing", words: dict[str, str | None]) -> tuple[list[str], list[Failure]]:
+async def _remove_all(door: "Door", held: "Listing", words: Words) -> tuple[list[str], list[Failure]]:
     # The caller's own device goes last: its removal ends the session.
     ids = sorted((str(entry.get("deviceId")) for entry in held.paired), key=lambda id: id == door.own)
     return await _each(door, "device.pair.remove", "deviceId", ids, words)
 
 
-async def _reject_all(door: "Door", held: "Listing", words: dict[str, str | None]) -> tuple[list[str], list[Failure]]:
+async def _reject_all(door: "Door", held: "Listing", words: Words) -> tuple[list[str], list[Failure]]:
     ids = [str(entry.get("requestId")) for entry in held.pending]
-    return await _each(door, "device.pair.reject", "requestId", ids, words)
+    said = {name: word for name, word in words.items() if name != "breakGlass"}
+    return await _each(door, "device.pair.reject", "requestId", ids, said)
 
 
-async def _each(
-    door: "Door", method: str, key: str, ids: list[str], words: dict[str, str | None]
-) -> tuple[list[str], list[Failure]]:
+async def _each(door: "Door", method: str, key: str, ids: list[str], words: Words) -> tuple[list[str], list[Failure]]:
     """Call a method for each id. One that somebody else has dealt with in the meantime is no failure."""
     from pairing.client.errors import CallRefused
     from pairing.refusals import Exit, Refused

@@ -2,7 +2,8 @@
 
 import click
 
-from .options import Reach, reaching, recorded
+from .glass import breaking
+from .options import Reach, Words, reaching
 from .running import answer
 from .voice import Told, plain
 
@@ -15,35 +16,27 @@ _role = click.option("--role", required=True, metavar="ROLE", help="Which of its
 @_role
 @click.option("--scope", "scopes", multiple=True, metavar="SCOPE", help="What the new token covers; as before unless given.")
 @click.option("--no-scopes", is_flag=True, help="The new token covers no scope.")
-@recorded
+@breaking
 @reaching
-def rotate(
-    device: str,
-    role: str,
-    scopes: tuple[str, ...],
-    no_scopes: bool,
-    reason: str | None,
-    ticket: str | None,
-    reach: Reach,
-) -> None:
+def rotate(device: str, role: str, scopes: tuple[str, ...], no_scopes: bool, words: Words, reach: Reach) -> None:
     """Retire a device's token and issue the next. The old one is dead at once."""
     if scopes and no_scopes:
         raise click.UsageError("Give --scope or --no-scopes, not both.")
     wanted = scopes if scopes or no_scopes else None
-    answer(lambda: _rotate(reach, device, role, wanted, {"reason": reason, "ticket": ticket}), reach.as_json)
+    answer(lambda: _rotate(reach, device, role, wanted, words), reach.as_json)
 
 
 @click.command("revoke")
 @_device
 @_role
-@recorded
+@breaking
 @reaching
-def revoke(device: str, role: str, reason: str | None, ticket: str | None, reach: Reach) -> None:
+def revoke(device: str, role: str, words: Words, reach: Reach) -> None:
     """Kill a device's token. The device stays paired, without this role, until its token is rotated."""
-    answer(lambda: _revoke(reach, device, role, {"reason": reason, "ticket": ticket}), reach.as_json)
+    answer(lambda: _revoke(reach, device, role, words), reach.as_json)
 
 
-async def _rotate(reach: Reach, name: str, role: str, scopes: tuple[str, ...] | None, words: dict[str, str | None]) -> Told:
+async def _rotate(reach: Reach, name: str, role: str, scopes: tuple[str, ...] | None, words: Words) -> Told:
     from pairing.client.credentials import DeviceToken
     from pairing.settings.secret import Secret
 
@@ -71,7 +64,7 @@ async def _rotate(reach: Reach, name: str, role: str, scopes: tuple[str, ...] | 
     return Told(result, f"{said}\n  scopes  {scope_words}", (note,))
 
 
-async def _revoke(reach: Reach, name: str, role: str, words: dict[str, str | None]) -> Told:
+async def _revoke(reach: Reach, name: str, role: str, words: Words) -> Told:
     from .access import to_touch_token
     from .door import open_door
     from .failures import about

@@ -2,13 +2,15 @@
 
 import functools
 import sys
-from collections.abc import Callable
-from typing import Any, NamedTuple, TypeVar
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import click
 
 F = TypeVar("F", bound=Callable[..., Any])
 TIMEOUT_MS = 10_000
+# What a person says beside a command, for the record, by the names of the wire.
+Words: TypeAlias = Mapping[str, str | bool | None]
 
 
 class Reach(NamedTuple):

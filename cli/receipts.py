@@ -3,10 +3,11 @@
 from collections.abc import Mapping
 from typing import Any
 
+from .options import Words
 from .voice import plain
 
 
-def params(words: Mapping[str, str | None] | None = None, **more: Any) -> dict[str, Any]:
+def params(words: Words | None = None, **more: Any) -> dict[str, Any]:
     """Return the params of a call that changes something: those given, and the wish to know where it was recorded."""
     return {**more, **{key: text for key, text in (words or {}).items() if text is not None}, "receipt": True}
 

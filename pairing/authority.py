@@ -41,11 +41,21 @@ _IMPLIED_BY: dict[str, tuple[str, ...]] = {
 }
 
 Verb: TypeAlias = Literal[
-    "read", "approve", "reject", "rename", "rotate", "revoke", "remove", "approve-node", "remove-node", "hooks"
+    "read",
+    "approve",
+    "reject",
+    "rename",
+    "rotate",
+    "revoke",
+    "remove",
+    "approve-node",
+    "remove-node",
+    "hooks",
+    "break-glass",
 ]
 _FREE: frozenset[Verb] = frozenset({"read", "reject", "rename", "remove-node"})
 _HELD: frozenset[Verb] = frozenset({"approve-node", "hooks"})
-_CONTAINED: frozenset[Verb] = frozenset({"approve", "rotate", "revoke", "remove"})
+_CONTAINED: frozenset[Verb] = frozenset({"approve", "rotate", "revoke", "remove", "break-glass"})
 
 
 def tidy(scopes: Iterable[str]) -> tuple[str, ...]:

@@ -74,9 +74,10 @@ class Wanted(Struct, frozen=True, kw_only=True):
 
 
 class DeviceBound(Command, frozen=True, kw_only=True):
-    """A command about one device, by its id."""
+    """A command about one device, by its id. `break_glass` says that it may end the last device that can approve (A22)."""
 
     device: str
+    break_glass: bool = False
 
 
 class Knock(DeviceBound, frozen=True, kw_only=True):

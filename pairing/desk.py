@@ -13,7 +13,19 @@ import anyio
 import structlog
 from msgspec import Struct
 
-from .commands import Command, DeviceCommand, GatewayCommand, HookCommand, NodeCommand, Remove, Revoke, Rotate, Standing
+from . import operators
+from .commands import (
+    Command,
+    DeviceBound,
+    DeviceCommand,
+    GatewayCommand,
+    HookCommand,
+    NodeCommand,
+    Remove,
+    Revoke,
+    Rotate,
+    Standing,
+)
 from .decide import decide
 from .device import INITIAL, Device, evolve, stands
 from .events import (
@@ -32,7 +44,7 @@ from .events import (
 from .hooks import NO_HOOK, HookState, decide_hook, evolve_hook
 from .log.chain import flaw
 from .log.codec import decode, draft
-from .log.errors import EventUnreadable, LogUnavailable
+from .log.errors import EventUnreadable, LogUnavailable, StreamDamaged
 from .log.port import Appended, Conflict, Draft, EventLog, Mark, Record, Slice
 from .nodes import EMPTY_NODE, NodeState, decide_node, evolve_node
 from .policy import EMPTY_HOUSE, House, decide_house, evolve_house
@@ -75,6 +87,13 @@ class Folder(Protocol[S]):
         """Return the state after an event."""
 
 
+class Approvers(Protocol):
+    """Finds devices that may be able to approve; whether one is, its own stream says."""
+
+    async def approvers(self, *, besides: str, under: str | None, skip: int = 0) -> tuple[str, ...]:
+        """Return some devices besides one whose operator token covers approving; none once all have been returned."""
+
+
 class _Devices:
     initial = INITIAL
 
@@ -115,6 +134,8 @@ class Desk:
         self._hooks: Streams[HookState] = Streams(events, _Hooks(), 64)
         self._turns: dict[str, deque[anyio.Event]] = {}
         self.policy: str | None = None
+        self.under: str | None = None
+        self.approvers: Approvers | None = None
         self.written = 0
         self.doubted: set[str] = set()
 
@@ -166,7 +187,7 @@ class Desk:
     async def vouch(self, standing: Standing) -> None:
         """Return where what a session rests on still stands, as far as any process has written. Raises `Refused`."""
         await self._devices.catch_up()
-        await self._vouched(standing, "")
+        await self._vouched(standing, "", {})
 
     async def _handle(
         self,
@@ -217,12 +238,15 @@ class Desk:
             if attempt > 1:
                 await anyio.sleep(0.001 * attempt)
             state, version = streams.cached(stream) or await streams.get(stream)
-            refused, guard = None, None
+            refused, guards = None, dict[str, Slice]()
             events: tuple[E, ...] = ()
             try:
                 if command.by.standing is not None:
-                    guard = await self._vouched(command.by.standing, stream)
-                events = rule(state, command)
+                    await self._vouched(command.by.standing, stream, guards)
+                ruled = rule(state, command)
+                if isinstance(command, DeviceBound) and self.approvers is not None:
+                    ruled = cast("tuple[E, ...]", await self._kept(cast("Device", state), ruled, command, guards))
+                events = ruled
             except Refused as no:
                 refused = no
             if not events:
@@ -237,15 +261,14 @@ class Desk:
                     raise refused
                 return Handled((), (), state, version)
             drafts = self._drafts(events, command)
-            slices = [Slice(stream, version, drafts)] if guard is None else [Slice(stream, version, drafts), guard]
-            outcome = await self._append(slices, command)
+            outcome = await self._append([Slice(stream, version, drafts), *guards.values()], command)
             if isinstance(outcome, Conflict):
                 log.debug("conflict", stream=outcome.stream, expected=outcome.expected, actual=outcome.actual)
                 await self._catch_up(streams)
                 fresh = True
                 streams.drop(stream)
-                if guard is not None:
-                    self._devices.drop(guard.stream)
+                for guard in guards:
+                    self._devices.drop(guard)
                 continue
             if not _stored_as(outcome.records, stream, version, drafts):
                 return cast("Handled[S, E]", await self._earlier(streams, stream, outcome.records))
@@ -284,13 +307,42 @@ class Desk:
         )
         return tuple([draft(cast("AnyEvent", event), meta, command.personal) for event in events])
 
-    async def _vouched(self, standing: Standing, stream: str) -> Slice | None:
-        """Return a guard that holds only while the caller's own authority is what it was when this was decided (R8, V1)."""
+    async def _vouched(self, standing: Standing, stream: str, guards: dict[str, Slice]) -> None:
+        """Add a guard that holds only while the caller's own authority is what it was when this was decided (R8, V1)."""
         own = device_stream(standing.device)
         state, version = await self._devices.get(own)
         if standing.device in self.doubted or not stands(state, standing):
             raise Refused(Reason.FENCED)
-        return None if own == stream else Slice(own, version, ())
+        if own != stream:
+            guards[own] = Slice(own, version, ())
+
+    async def _kept(
+        self, state: Device, events: Sequence[object], command: DeviceBound, guards: dict[str, Slice]
+    ) -> Sequence[object]:
+        """Return events that leave somebody who can approve, with a guard on one who can; or that say they leave nobody (A22).
+
+        It looks at what follows from a command, not at which one it is: whatever ends access comes through here.
+        """
+        ending = operators.ends(state, cast("tuple[DeviceEvent, ...]", events), self.under)
+        if ending is None or await self._witness(command.device, guards):
+            return events
+        return (*events, operators.break_glass(ending, command))
+
+    async def _witness(self, besides: str, guards: dict[str, Slice]) -> bool:
+        """Find another device that can approve, and hold it to being so until the commit. Views find, its stream decides."""
+        seen = 0
+        while self.approvers and (found := await self.approvers.approvers(besides=besides, under=self.under, skip=seen)):
+            for device in found:
+                stream = device_stream(device)
+                try:
+                    state, version = await self._devices.get(stream)
+                except (StreamDamaged, EventUnreadable):
+                    continue
+                if device != besides and device not in self.doubted and operators.able(state, self.under):
+                    guards.setdefault(stream, Slice(stream, version, ()))
+                    return True
+            seen += len(found)
+        return False
 
     async def _answered(self, streams: "Streams[S]", stream: str, command: Command) -> Handled[S, object] | None:
         """A caller whose answer was lost asks again with the same command id and gets the first answer, not a refusal."""

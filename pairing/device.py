@@ -19,6 +19,7 @@ from .events import (
     DeviceRemoved,
     DeviceRenamed,
     DeviceUpgraded,
+    GlassBroken,
     Means,
     Need,
     RequestApproved,
@@ -248,6 +249,8 @@ def evolve(state: Device, event: DeviceEvent | Unknown) -> Device:
             return _widened(state, event)
         case TokenRevoked():
             return _revoked(state, event)
+        case GlassBroken():
+            return state
         case Unknown():
             return replace(state, newer=event.kind)
         case _:

@@ -235,6 +235,12 @@ class TokenRevoked(Event, frozen=True, tag="token.revoked"):
     issue: str
 
 
+class GlassBroken(Event, frozen=True, tag="glass.broken"):
+    """The last device that could approve was ended on purpose, by the event of kind `ended` before it; `meta` says why."""
+
+    ended: str
+
+
 class GatewayStarted(Event, frozen=True, tag="gateway.started"):
     """A gateway process opened the log and began to serve."""
 
@@ -382,6 +388,7 @@ DeviceEvent: TypeAlias = (
     | TokenRotated
     | TokenWidened
     | TokenRevoked
+    | GlassBroken
 )
 GatewayEvent: TypeAlias = GatewayStarted | GatewayStopped | PolicyChanged
 NodeEvent: TypeAlias = NodeRequested | NodeApproved | NodeRejected | NodeRemoved | NodeRenamed

@@ -232,6 +232,12 @@ class Listing(Protocol):
     async def overdue(self, now: int) -> tuple[tuple[str, str], ...]:
         """Return (device, request) of open requests whose expiry lies before `now` (ms)."""
 
+    async def approvers(self, *, besides: str, under: str | None, skip: int = 0) -> tuple[str, ...]:
+        """Return some devices, besides one, whose operator token covers approving; none once `skip` has passed all.
+
+        `under` is the keyed tag of the present shared secret: a token that an older one alone vouched for does not count.
+        """
+
     async def crowd(self, address: str | None) -> Crowd:
         """Count the open requests."""
 

@@ -25,10 +25,10 @@ from .decide import unknown_request
 from .desk import Handled
 from .device import Device
 from .entries import PairedEntry, PendingEntry, Presence
-from .events import DeviceEvent, Personal, TokenIssued, TokenRevoked, TokenRotated, kind_of
+from .events import DeviceEvent, DeviceRemoved, Personal, TokenIssued, TokenRevoked, TokenRotated, kind_of
 from .listing import Fate
 from .refusals import Reason, Refused
-from .service import AnyParams, Call, Method, Params, Reasoned, Receipt, Service, receipt
+from .service import AnyParams, Call, Ending, Method, Params, Reasoned, Receipt, Service, receipt
 from .shapes import BadParams, Name, NoParams, decode_params
 
 
@@ -45,7 +45,7 @@ class RejectParams(Reasoned, frozen=True, kw_only=True):
     request_id: Name
 
 
-class RemoveParams(Reasoned, frozen=True, kw_only=True):
+class RemoveParams(Ending, frozen=True, kw_only=True):
     """One device by its id; blanks around it do not matter."""
 
     device_id: Name
@@ -58,7 +58,7 @@ class RenameParams(Reasoned, frozen=True, kw_only=True):
     label: str | None
 
 
-class RotateParams(Reasoned, frozen=True, kw_only=True):
+class RotateParams(Ending, frozen=True, kw_only=True):
     """`scopes` absent keeps the token's present ones."""
 
     device_id: Name
@@ -66,7 +66,7 @@ class RotateParams(Reasoned, frozen=True, kw_only=True):
     scopes: tuple[Name, ...] | UnsetType = UNSET
 
 
-class RevokeParams(Reasoned, frozen=True, kw_only=True):
+class RevokeParams(Ending, frozen=True, kw_only=True):
     """The token of one role of one device."""
 
     device_id: Name
@@ -233,8 +233,10 @@ async def reject(call: Call[RejectParams]) -> Rejected:
 async def remove(call: Call[RemoveParams]) -> Removed:
     """End a device's grant, tokens and open request (protocol §6.5)."""
     device = call.params.device_id.strip()
-    handled = await call.service.desk.handle(Remove(device=device, **call.stamp()))
-    return Removed(device_id=device, recorded=receipt(call.params, handled, -1))
+    command = Remove(device=device, break_glass=call.params.break_glass, **call.stamp())
+    handled = await call.service.desk.handle(command)
+    removed = next(index for index, event in enumerate(handled.events) if isinstance(event, DeviceRemoved))
+    return Removed(device_id=device, recorded=receipt(call.params, handled, removed))
 
 
 async def rename(call: Call[RenameParams]) -> Renamed:
@@ -262,6 +264,7 @@ async def rotate(call: Call[RotateParams]) -> Rotated:
         scopes=None if p.scopes is UNSET else p.scopes,
         issue=ids.issue_id(),
         key=service.keyring.current.id,
+        break_glass=p.break_glass,
         **call.stamp(),
     )
     handled = await service.desk.handle(command)
@@ -284,7 +287,8 @@ async def rotate(call: Call[RotateParams]) -> Rotated:
 async def revoke(call: Call[RevokeParams]) -> Revoked:
     """Kill a token (protocol §6.6)."""
     device, role = call.params.device_id.strip(), call.params.role.strip()
-    handled = await call.service.desk.handle(Revoke(device=device, role=role, **call.stamp()))
+    command = Revoke(device=device, role=role, break_glass=call.params.break_glass, **call.stamp())
+    handled = await call.service.desk.handle(command)
     event = handled.events[0]
     at = event.at if isinstance(event, TokenRevoked) else 0
     return Revoked(device_id=device, role=role, revoked_at_ms=at, recorded=receipt(call.params, handled))

@@ -92,6 +92,8 @@ class Reason(Enum):
     HOOK_KINDS = "hook-kinds"
     TOO_MANY_HOOKS = "too-many-hooks"
     REQUEST_CHANGED = "request-changed"
+    LAST_OPERATOR = "last-operator"
+    REASON_REQUIRED = "reason-required"
     NEWER_WRITER = "newer-writer"
     UNKNOWN_POSITION = "unknown-position"
     LOG_FORKED = "log-forked"
@@ -350,6 +352,21 @@ SAYINGS: dict[Reason, Saying] = {
         "request changed since it was shown",
         "Look again, then approve what it is now: pairing devices approve {request}",
         "REQUEST_CHANGED",
+    ),
+    Reason.LAST_OPERATOR: Saying(
+        _INVALID,
+        "last operator: no other device could approve after this"
+        " (approve another operator first, or on the gateway's host: pairing devices ... --break-glass --reason TEXT)",
+        "Let another device be an operator first: pairing devices approve <request>. To end this one all the same, add"
+        " --break-glass --reason TEXT; after that, only the gateway's host can approve.",
+        "LAST_OPERATOR",
+    ),
+    Reason.REASON_REQUIRED: Saying(
+        _INVALID,
+        "reason required: give one with pairing devices ... --reason TEXT",
+        "Say why, for the record: --reason TEXT",
+        "REASON_REQUIRED",
+        exit=Exit.USAGE,
     ),
     Reason.NEWER_WRITER: Saying(
         "UNAVAILABLE",

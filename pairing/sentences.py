@@ -17,6 +17,7 @@ from .events import (
     DeviceUpgraded,
     GatewayStarted,
     GatewayStopped,
+    GlassBroken,
     HookAdded,
     HookPause,
     HookPaused,
@@ -96,6 +97,8 @@ def sentence(stream: str, event: AnyEvent | Unknown, meta: Meta | None, naming: 
             return f"the {event.role} token of {whose} now covers {words(event.scopes)}"
         case TokenRevoked():
             return f"the {event.role} token of {whose} was revoked by {by}"
+        case GlassBroken():
+            return f"{by} broke the glass: {whose} was the last device that could approve"
         case GatewayStarted():
             return f"a gateway {_said(event.version)} started on {_said(event.listen)}"
         case GatewayStopped():

@@ -118,6 +118,12 @@ class Reasoned(Params, frozen=True, kw_only=True):
     receipt: bool = False
 
 
+class Ending(Reasoned, frozen=True, kw_only=True):
+    """`break_glass` says that the last device that can approve may be ended; it takes a reason (A22)."""
+
+    break_glass: bool = False
+
+
 class AnyParams(Struct, frozen=True):
     """Parameters that are taken and not looked at."""
 

@@ -15,6 +15,7 @@ from pairing.listing import Fate, Match, NodeAskedRow, NodeRow, PairedRow, Pendi
 
 from .activity import Use
 from .spans import held, last_of
+from .tokens import APPROVING
 
 _REACHED = "(SELECT position FROM mark)"
 _STREAM = "(SELECT id FROM words WHERE word = :stream)"
@@ -88,6 +89,13 @@ SELECT {_REACHED}, w.word, d.name, r.name, l.label, d.stream IS NOT NULL, r.stre
 OVERDUE = f"""
 SELECT {_REACHED}, w.word, r.request FROM requests r JOIN words w ON w.id = r.stream
  WHERE r.to_position IS NULL AND r.expires_at < :now ORDER BY r.expires_at, r.from_position"""  # noqa: S608
+
+APPROVERS = f"""
+SELECT {_REACHED}, w.word
+  FROM (SELECT stream FROM tokens INDEXED BY tokens_approving
+         WHERE {APPROVING} AND stream IS NOT {_STREAM} AND (under IS NULL OR under = :under)
+         ORDER BY from_position DESC LIMIT :most OFFSET :skip) t
+  JOIN words w ON w.id = t.stream"""  # noqa: S608
 
 CROWD = f"""
 SELECT {_REACHED}, (SELECT count(*) FROM requests WHERE to_position IS NULL AND address IS :address),

@@ -8,6 +8,7 @@ from typing import TypeAlias
 from msgspec import Struct
 from msgspec.structs import replace
 
+from pairing.authority import ADMIN, OPERATOR, PAIRING
 from pairing.events import TokenIssued, TokenRevoked, TokenRotated, TokenWidened
 
 from .spans import Table, as_json
@@ -28,13 +29,18 @@ class Held(Struct, frozen=True, gc=False):
 
 TABLE = Table("tokens", ("stream", "role"), Held)
 
-SCHEMA = """
+# By name, as the tokens hold them: covering them is for the device's own state to say.
+APPROVING = f"""to_position IS NULL AND revoked_at IS NULL AND role = '{OPERATOR}'
+    AND (instr(scopes, '"{ADMIN}"') OR instr(scopes, '"{PAIRING}"'))"""
+
+SCHEMA = f"""
 CREATE TABLE tokens (
     from_position INTEGER PRIMARY KEY, to_position INTEGER, node INTEGER NOT NULL,
     stream INTEGER NOT NULL, role TEXT NOT NULL,
     scopes TEXT NOT NULL, issue TEXT NOT NULL, created_at INTEGER NOT NULL, rotated_at INTEGER, revoked_at INTEGER, under TEXT
 ) STRICT;
 CREATE INDEX tokens_stream ON tokens (stream, to_position);
+CREATE INDEX tokens_approving ON tokens (from_position, stream, under) WHERE {APPROVING};
 """
 
 # :keys is a JSON list; the rows that are true now.

@@ -29,6 +29,7 @@ log = structlog.get_logger("pairing.views")
 Rows: TypeAlias = list[tuple[Any, ...]]
 
 MOST_MATCHES = 20
+MOST_APPROVERS = 16
 _SHORTEST_PREFIX = 4
 _LAST_CHARACTER = "\U0010ffff"
 # A writer that does not get on for this many waits for the lock is not waited for; nor is a file mended for ever.
@@ -210,6 +211,12 @@ class Views:
         """Return (device, request) of open requests whose expiry lies before `now` (ms), the oldest first."""
         _, rows = await self._ask(answers.OVERDUE, now=now)
         return tuple((answers.device_of(stream), request) for _, stream, request in rows)
+
+    async def approvers(self, *, besides: str, under: str | None, skip: int = 0) -> tuple[str, ...]:
+        """Return at most 16 devices, besides one, whose operator token covers approving, the latest first."""
+        stream = device_stream(besides)
+        _, rows = await self._ask(answers.APPROVERS, stream=stream, under=under, skip=skip, most=MOST_APPROVERS)
+        return tuple(answers.device_of(stream) for _, stream in rows)
 
     async def crowd(self, address: str | None) -> Crowd:
         """Count the open requests: from an address (None: from an unknown one), and in all."""

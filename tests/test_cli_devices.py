@@ -93,7 +93,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
 
 @pytest.fixture
 def house(served: House) -> House:
-    served.run("devices", "clear", "--yes", "--pending")
+    served.run("devices", "clear", "--yes", "--pending", "--break-glass", "--reason", "the next story")
     return served
 
 
@@ -318,6 +318,27 @@ def test_clearing_ends_everything_and_counts_it(house: House) -> None:
     assert house.say("devices", "clear", "--yes", "--pending") == "Nothing to clear.\n"
 
 
+def test_the_last_operator_stays_unless_the_glass_is_broken(house: House) -> None:
+    """A22: `remove` and `revoke` say what to do instead; `clear` keeps one and says so; with the word and a reason it goes."""
+    first, last = house.pair("one", "--scope", "operator.pairing"), house.pair("two", "--scope", "operator.pairing")
+    house.say("devices", "remove", first)
+    for command in (("remove", last), ("revoke", "--device", last, "--role", "operator")):
+        result = house.run("devices", *command)
+        assert result.exit_code == Exit.REFUSED
+        assert "last operator: no other device could approve" in result.stderr
+        assert "--break-glass --reason TEXT" in result.stderr
+    narrow = ("devices", "rotate", "--device", last, "--role", "operator", "--no-scopes")
+    assert house.json(*narrow, exit=Exit.REFUSED)["error"]["reason"] == "last-operator"
+    house.pair("three", "--role", "node")
+    result = house.run("devices", "clear", "--yes")
+    assert result.stdout == f"Cleared 1 paired device\nKept {last}: no other device could approve after it\n"
+    assert "pairing devices clear --yes --break-glass --reason TEXT" in result.stderr
+    assert house.json("devices", "clear", "--yes")["keptDevices"] == [last]
+    assert house.run("devices", "remove", last, "--break-glass").exit_code == Exit.USAGE
+    assert "device.removed" in house.say("devices", "remove", last, "--break-glass", "--reason", "sold")
+    assert house.json("devices", "list")["paired"] == []
+
+
 def test_clearing_needs_a_yes_before_anything_is_contacted() -> None:
     """Without --yes there is no connection (CL-17)."""
     result = CliRunner().invoke(pairing, ["devices", "clear"], env={"PAIRING_HOME": "/nonexistent/home"})
@@ -347,7 +368,7 @@ def test_a_rotated_token_is_dead_and_its_successor_collected(house: House) -> No
 
 def test_rotation_can_narrow_and_empty_a_token(house: House) -> None:
     """--scope and --no-scopes say what the new token covers."""
-    device = house.pair("laptop", "--scope", "operator.read", "--scope", "operator.pairing")
+    device = house.pair("laptop", "--scope", "operator.read", "--scope", "operator.questions")
     rotate = ("devices", "rotate", "--device", device, "--role", "operator")
     assert house.json(*rotate, "--scope", "operator.read")["scopes"] == ["operator.read"]
     assert house.json(*rotate, "--no-scopes")["scopes"] == []

@@ -18,6 +18,7 @@ from pairing.events import (
     DeviceUpgraded,
     GatewayStarted,
     GatewayStopped,
+    GlassBroken,
     HookAdded,
     HookPaused,
     HookRemoved,
@@ -105,6 +106,7 @@ EVENTS: tuple[AnyEvent, ...] = (
     TokenRotated(at=AT, retires="i1", **TOKEN),
     TokenWidened(at=AT, role="operator", issue="i2", scopes=("operator.read",), under=None),
     TokenRevoked(at=AT, role="operator", issue="i2"),
+    GlassBroken(at=AT, ended="device.removed"),
     GatewayStarted(at=AT, instance="x", version="0.1.0", listen="127.0.0.1:18789", key="g1"),
     GatewayStopped(at=AT, instance="x"),
     PolicyChanged(at=AT, policy="p2", secret="s2", settings={"a": "1", "b": "2"}),
@@ -167,6 +169,7 @@ DIGESTS: dict[str, str] = {
     "hook.paused": "8477540780ea797de500ba42b74ff6c6fde964be17fd9308cae38bcb1d435057",
     "hook.resumed": "ee9b3ebdf1e217cada19821d07dbbf0c75a293f3806b4a009cf695eaba6a7947",
     "hook.replayed": "808999f761a72bac0590cab170b336910260dd64516bd200a6562d27352bf9b0",
+    "glass.broken": "856bce62834ac33610b42d328d48beb3bbad7715899b9efbc31c59e9761b264b",
 }
 
 

@@ -128,6 +128,14 @@ class Pairing(Struct, frozen=True, kw_only=True, rename="camel"):
             admits=True,
         ),
     ] = OPERATOR_SCOPES
+    keep_last_operator: Annotated[
+        bool,
+        Setting(
+            Flag(),
+            "Refuse to end the access of the last device that can approve, unless told to break the glass, with a reason.",
+            admits=True,
+        ),
+    ] = True
     max_pending: Annotated[int, Setting(Limit(1, 100_000), "Pending requests that are kept in all.", admits=True)] = 1_000
     max_pending_per_address: Annotated[
         int, Setting(Limit(1, 100_000), "Pending requests that are kept for one address.", admits=True)

@@ -52,7 +52,7 @@ async def test_silence_gives_a_revoked_admin_no_more_than_its_ceiling(world):
     request = await w.ask(device, remote=True, scopes=("operator.admin",))
     key = w.opened.service.keyring.current.id
     await w.behind(Approve(device=device.device, request=request, issue=ids.issue_id(), key=key, **w.stamp()))
-    await w.behind(Revoke(device=device.device, role="operator", **w.stamp()))
+    await w.behind(Revoke(device=device.device, role="operator", break_glass=True, **w.stamp(reason="lost")))
     await w.inside(device, scopes=("operator.read",))
     assert (await w.outside(device, scopes=("operator.admin",))).details["reason"] == "scope-upgrade"
     assert (await w.outside(device, remote=True, scopes=("operator.admin",))).details["reason"] == "scope-upgrade"

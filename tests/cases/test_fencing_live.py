@@ -17,7 +17,8 @@ ENDINGS = ("remove", "rotate", "revoke")
 
 
 async def victim(w, scopes=PAIRING):
-    """Return a device, its token, and its live remote session by it."""
+    """Return a device, its token, and its live remote session by it; there is another operator besides."""
+    await w.admin()
     device = w.device()
     token = (await w.inside(device, scopes=scopes)).token
     return device, token, await w.session(device, token, scopes=scopes)

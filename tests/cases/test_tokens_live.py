@@ -173,6 +173,7 @@ async def test_a_nodes_token_is_an_admins_to_rotate(world):
 async def test_who_revokes_itself_is_answered_first(world):
     """TK-19, V1: ok, then 4001; the token does not come in again."""
     w = await world()
+    await w.admin()
     device, token = await paired(w, PAIRING)
     mine = await w.session(device, token, scopes=PAIRING)
     answer = await mine.call("device.token.revoke", rotation(device))

@@ -14,7 +14,17 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from pairing.commands import Approve, Caller, Expire, Knock, Reject, Remove, Rename, Revoke, Rotate, Silence, Wanted
 from pairing.decide import decide
 from pairing.device import INITIAL, Grant, Pending, evolve
-from pairing.events import Actor, DeviceEvent, TokenIssued, TokenRevoked, TokenRotated, TokenWidened, Unknown, kind_of
+from pairing.events import (
+    Actor,
+    DeviceEvent,
+    GlassBroken,
+    TokenIssued,
+    TokenRevoked,
+    TokenRotated,
+    TokenWidened,
+    Unknown,
+    kind_of,
+)
 from pairing.refusals import Reason, Refused
 from pairing.tokens import GatewayKey, Keyring
 from pairing.verdict import Presented, judge
@@ -824,9 +834,12 @@ def filled(kind, values):
     )
 
 
-@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__struct_config__.tag)
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind is not GlassBroken], ids=lambda kind: kind.__struct_config__.tag)
 def test_every_kind_is_folded(kind):
-    """D10: each kind of the catalogue changes a state that it concerns; a forgotten one would change nothing."""
+    """D10: each kind of the catalogue changes a state that it concerns; a forgotten one would change nothing.
+
+    `glass.broken` says of the event before it that it was meant, and changes nothing itself.
+    """
     tags = {each.__struct_config__.tag: each for each in KINDS}
     state = fold_any([filled(tags[tag], BEFORE) for tag in ("request.opened", "device.paired", "token.issued")])
     assert evolve(state, filled(kind, {**AFTER, "scopes": ("y",), "named": "y", "labelled": "y"})) != state
