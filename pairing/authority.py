@@ -52,10 +52,11 @@ Verb: TypeAlias = Literal[
     "remove-node",
     "hooks",
     "break-glass",
+    "forget",
 ]
 _FREE: frozenset[Verb] = frozenset({"read", "reject", "rename", "remove-node"})
 _HELD: frozenset[Verb] = frozenset({"approve-node", "hooks"})
-_CONTAINED: frozenset[Verb] = frozenset({"approve", "rotate", "revoke", "remove", "break-glass"})
+_CONTAINED: frozenset[Verb] = frozenset({"approve", "rotate", "revoke", "remove", "break-glass", "forget"})
 
 
 def tidy(scopes: Iterable[str]) -> tuple[str, ...]:
@@ -133,7 +134,7 @@ def may(verb: Verb, caller: Caller, target: Target) -> Ruling:
     A caller nobody vouched for may nothing (A2). Everybody needs pairing rights (B6, A14). A session bound to its device touches
     that device only (A7, A8). Granting and ending access needs the access itself: every operator scope concerned, and
     operator.admin where another role is concerned (A1, A3, A6, A9); a local session's ceiling counts towards it, but not towards
-    what a node may run (A11), nor to where events are sent.
+    what a node may run (A11), nor to where events are sent. Forgetting cannot be undone, so it needs operator.admin besides (L6).
     """
     if caller.scopes is None:
         return Ruling(False, "no-caller")
@@ -144,6 +145,8 @@ def may(verb: Verb, caller: Caller, target: Target) -> Ruling:
         return Ruling(False, "foreign")
     if verb in _FREE:
         return Ruling(True, "allowed")
+    if verb == "forget" and ADMIN not in held:
+        return Ruling(False, "scope", ADMIN)
     if verb in _HELD:
         return _contained(tidy(caller.scopes), target)
     return _contained(held, target) if verb in _CONTAINED else Ruling(False, "unknown-verb")

@@ -146,7 +146,13 @@ class Revoke(DeviceBound, frozen=True, kw_only=True):
     role: str
 
 
-DeviceCommand: TypeAlias = Knock | Approve | Reject | Expire | Remove | Rename | Rotate | Revoke
+class Forget(DeviceBound, frozen=True, kw_only=True):
+    """Record that what points at a person is to be emptied in `rows` rows; nothing happens where there are none."""
+
+    rows: int
+
+
+DeviceCommand: TypeAlias = Knock | Approve | Reject | Expire | Remove | Rename | Rotate | Revoke | Forget
 
 
 class NodeBound(Command, frozen=True, kw_only=True):
@@ -201,7 +207,13 @@ class RenameNode(NodeBound, frozen=True, kw_only=True):
     labelled: str
 
 
-NodeCommand: TypeAlias = AskNode | ApproveNode | RejectNode | RemoveNode | RenameNode
+class ForgetNode(NodeBound, frozen=True, kw_only=True):
+    """Record the same of the node's own `rows` rows."""
+
+    rows: int
+
+
+NodeCommand: TypeAlias = AskNode | ApproveNode | RejectNode | RemoveNode | RenameNode | ForgetNode
 
 
 class HookBound(Command, frozen=True, kw_only=True):

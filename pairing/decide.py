@@ -8,11 +8,12 @@ from typing import assert_never
 
 from . import authority
 from .authority import OPERATOR, Ruling, Target, Verb, belongs, covers, normalise, of_role, tidy
-from .commands import Approve, DeviceBound, DeviceCommand, Expire, Knock, Reject, Remove, Rename, Revoke, Rotate, Silence
-from .device import Closed, Device, Grant, Pending, Token, covered_by, digest, evolve, shortfalls
+from .commands import Approve, DeviceBound, DeviceCommand, Expire, Forget, Knock, Reject, Remove, Rename, Revoke, Rotate, Silence
+from .device import INITIAL, Closed, Device, Grant, Pending, Token, covered_by, digest, evolve, shortfalls
 from .events import (
     DeviceDescribed,
     DeviceEvent,
+    DeviceForgotten,
     DevicePaired,
     DeviceRemoved,
     DeviceRenamed,
@@ -60,6 +61,8 @@ def decide(state: Device, command: DeviceCommand) -> Events:
             return _rotate(state, command)
         case Revoke():
             return _revoke(state, command)
+        case Forget():
+            return _forget(state, command)
         case _:
             assert_never(command)
 
@@ -401,6 +404,16 @@ def _revoke(state: Device, c: Revoke) -> Events:
         raise Refused(Reason.REVOCATION_DENIED)
     _permit("revoke", c, ((c.role, token.scopes),), Reason.REVOCATION_DENIED)
     return (TokenRevoked(at=c.now, role=c.role, issue=token.issue),)
+
+
+def _forget(state: Device, c: Forget) -> Events:
+    """A device that is long removed can be forgotten too; where nothing is left to forget, nothing happens."""
+    grant = state.grant
+    access = tuple((role, _held(grant, role)) for role in grant.roles) if grant else ()
+    _permit("forget", c, access, Reason.FORGETTING_DENIED)
+    if state == INITIAL:
+        raise Refused(Reason.UNKNOWN_DEVICE)
+    return (DeviceForgotten(at=c.now, rows=c.rows),) if c.rows else ()
 
 
 def _permit(verb: Verb, c: DeviceBound, access: tuple[tuple[str, tuple[str, ...]], ...], denied: Reason) -> None:

@@ -15,6 +15,7 @@ from .commands import Standing, Wanted
 from .events import (
     DeviceDescribed,
     DeviceEvent,
+    DeviceForgotten,
     DevicePaired,
     DeviceRemoved,
     DeviceRenamed,
@@ -245,6 +246,9 @@ def evolve(state: Device, event: DeviceEvent | Unknown) -> Device:
             return replace(state, labelled=event.labelled)
         case DeviceRemoved():
             return _removed(state, event)
+        case DeviceForgotten():
+            # The label itself is gone: it may be given anew.
+            return replace(state, labelled=None)
         case TokenWidened():
             return _widened(state, event)
         case TokenRevoked():

@@ -193,6 +193,15 @@ class DeviceRemoved(Event, frozen=True, tag="device.removed"):
     issues: tuple[str, ...]
 
 
+class DeviceForgotten(Event, frozen=True, tag="device.forgotten"):
+    """What pointed at a person, in the rows of this device before this one and where it acted elsewhere, was to be emptied.
+
+    `rows` is how many rows had any of it. Access is unchanged; the label is gone.
+    """
+
+    rows: int
+
+
 class TokenIssued(Event, frozen=True, tag="token.issued"):
     """A role of the device got its first token. `issue` names the generation, `key` the gateway key it derives from.
 
@@ -371,6 +380,12 @@ class HookReplayed(Event, frozen=True, tag="hook.replayed"):
     after: int
 
 
+class NodeForgotten(Event, frozen=True, tag="node.forgotten"):
+    """What pointed at a person in the node's own rows before this one was to be emptied, as its device was forgotten."""
+
+    rows: int
+
+
 DeviceEvent: TypeAlias = (
     RequestOpened
     | RequestRefreshed
@@ -384,6 +399,7 @@ DeviceEvent: TypeAlias = (
     | DeviceDescribed
     | DeviceRenamed
     | DeviceRemoved
+    | DeviceForgotten
     | TokenIssued
     | TokenRotated
     | TokenWidened
@@ -391,7 +407,7 @@ DeviceEvent: TypeAlias = (
     | GlassBroken
 )
 GatewayEvent: TypeAlias = GatewayStarted | GatewayStopped | PolicyChanged
-NodeEvent: TypeAlias = NodeRequested | NodeApproved | NodeRejected | NodeRemoved | NodeRenamed
+NodeEvent: TypeAlias = NodeRequested | NodeApproved | NodeRejected | NodeRemoved | NodeRenamed | NodeForgotten
 HookEvent: TypeAlias = HookAdded | HookRemoved | HookPaused | HookResumed | HookReplayed
 AnyEvent: TypeAlias = DeviceEvent | GatewayEvent | NodeEvent | HookEvent
 

@@ -13,9 +13,9 @@ from msgspec.structs import replace
 
 from . import authority
 from .authority import ADMIN, OPERATOR, PAIRING, WRITE, Target, Verb, tidy
-from .commands import ApproveNode, AskNode, NodeBound, NodeCommand, RejectNode, RemoveNode, RenameNode
+from .commands import ApproveNode, AskNode, ForgetNode, NodeBound, NodeCommand, RejectNode, RemoveNode, RenameNode
 from .device import REMEMBERED
-from .events import NodeApproved, NodeEvent, NodeRejected, NodeRemoved, NodeRenamed, NodeRequested, Unknown
+from .events import NodeApproved, NodeEvent, NodeForgotten, NodeRejected, NodeRemoved, NodeRenamed, NodeRequested, Unknown
 from .refusals import Reason, Refused
 
 Events: TypeAlias = tuple[NodeEvent, ...]
@@ -96,6 +96,8 @@ def evolve_node(state: NodeState, event: NodeEvent | Unknown) -> NodeState:
             return replace(state, approval=None, labelled=None)
         case NodeRenamed():
             return replace(state, labelled=event.labelled)
+        case NodeForgotten():
+            return replace(state, labelled=None)
         case Unknown():
             return replace(state, newer=event.kind)
         case _:
@@ -122,6 +124,8 @@ def decide_node(state: NodeState, command: NodeCommand) -> Events:
             return _remove(state, command)
         case RenameNode():
             return _rename(state, command)
+        case ForgetNode():
+            return _forget(command)
         case _:
             assert_never(command)
 
@@ -213,6 +217,11 @@ def _rename(state: NodeState, c: RenameNode) -> Events:
     if state.approval is None:
         raise Refused(Reason.UNKNOWN_NODE)
     return () if state.labelled == c.labelled else (NodeRenamed(at=c.now, labelled=c.labelled),)
+
+
+def _forget(c: ForgetNode) -> Events:
+    _permit("forget", c)
+    return (NodeForgotten(at=c.now, rows=c.rows),) if c.rows else ()
 
 
 def _unknown(state: NodeState, request: str) -> Refused:

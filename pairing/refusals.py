@@ -78,6 +78,7 @@ class Reason(Enum):
     REJECTION_DENIED = "rejection-denied"
     REMOVAL_DENIED = "removal-denied"
     RENAME_DENIED = "rename-denied"
+    FORGETTING_DENIED = "forgetting-denied"
     ROTATION_DENIED = "rotation-denied"
     REVOCATION_DENIED = "revocation-denied"
     LABEL_REQUIRED = "label-required"
@@ -331,6 +332,12 @@ SAYINGS: dict[Reason, Saying] = {
         "device pairing rename denied",
         "A device without operator.admin may rename itself only.",
         "RENAME_DENIED",
+    ),
+    Reason.FORGETTING_DENIED: Saying(
+        _INVALID,
+        "device forgetting denied",
+        "Forgetting cannot be undone and needs operator.admin. Who on this host may: pairing devices list",
+        "FORGETTING_DENIED",
     ),
     Reason.ROTATION_DENIED: Saying(
         _INVALID,

@@ -11,6 +11,7 @@ from .events import (
     Actor,
     AnyEvent,
     DeviceDescribed,
+    DeviceForgotten,
     DevicePaired,
     DeviceRemoved,
     DeviceRenamed,
@@ -28,6 +29,7 @@ from .events import (
     Meta,
     Need,
     NodeApproved,
+    NodeForgotten,
     NodeRejected,
     NodeRemoved,
     NodeRenamed,
@@ -89,6 +91,8 @@ def sentence(stream: str, event: AnyEvent | Unknown, meta: Meta | None, naming: 
             return f"{whose} {'lost its label' if event.labelled is None else 'was labelled'} by {by}"
         case DeviceRemoved():
             return f"{whose} was removed by {by}"
+        case DeviceForgotten() | NodeForgotten():
+            return f"the names and addresses of {whose} were forgotten by {by}, in {event.rows} rows"
         case TokenIssued():
             return f"{whose} got its first {event.role} token, for {words(event.scopes)}"
         case TokenRotated():

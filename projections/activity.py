@@ -137,8 +137,8 @@ class Activity:
             return await self._contacts("ORDER BY at DESC LIMIT ?", (limit,))
         return await self._contacts("WHERE device = ? ORDER BY at DESC LIMIT ?", (device, limit))
 
-    async def forget(self, device: str) -> None:
-        """Drop all that is known of a device."""
+    async def forget(self, device: str) -> bool:
+        """Drop all that is known of a device; False where bytes of it may still be in the `-wal` file."""
         for owner, role in list(self._uses):
             if owner == device:
                 del self._uses[owner, role]
@@ -147,6 +147,7 @@ class Activity:
         async with self._lock, expendable.writing(self._db):
             await self._db.execute("DELETE FROM uses WHERE device = ?", (device,))
             await self._db.execute("DELETE FROM contacts WHERE device = ?", (device,))
+        return await expendable.settle(self._db)
 
     async def close(self) -> None:
         """Write what was noted, and let go of the file."""

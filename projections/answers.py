@@ -286,19 +286,6 @@ def node_of(stream: str) -> str:
 _DEVICE, _NODE = device_stream(""), node_stream("")
 
 
-# Run after the log has emptied its personal column; the rows are then what a rebuild would make of them.
-FORGET = tuple(
-    f"UPDATE {table} SET {columns} WHERE stream = {_STREAM}"  # noqa: S608
-    for table, columns in (
-        ("requests", "name = NULL, address = NULL"),
-        ("devices", "name = NULL, address = NULL"),
-        ("labels", "label = NULL, folded = NULL"),
-        ("node_requests", "name = NULL, address = NULL"),
-        ("nodes", "name = NULL, label = NULL, address = NULL"),
-    )
-)
-
-
 def seen(row: PairedRow, uses: Mapping[str, Use]) -> PairedRow:
     """Return a device with what is known of its connections since it was paired, by role."""
     since = {role: use for role, use in uses.items() if use.at >= row.created_at}

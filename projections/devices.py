@@ -39,8 +39,8 @@ class Label(Struct, frozen=True, gc=False):
     folded: str | None
 
 
-DEVICES = Table("devices", ("stream",), Grant)
-LABELS = Table("labels", ("stream",), Label)
+DEVICES = Table("devices", ("stream",), Grant, personal=("name", "address"))
+LABELS = Table("labels", ("stream",), Label, personal=("label", "folded"))
 
 SCHEMA = """
 CREATE TABLE devices (

@@ -18,6 +18,7 @@ import structlog
 log = structlog.get_logger("pairing.views")
 
 BUSY_MS = 500
+_TRIES, _AGAIN_S = 10, 0.05
 _DAMAGE = frozenset(
     (
         sqlite3.SQLITE_ERROR,
@@ -62,6 +63,16 @@ async def reset(db: aiosqlite.Connection, schema: str, version: int) -> None:
     await db.execute(f"PRAGMA user_version = {version}")
 
 
+async def settle(db: aiosqlite.Connection) -> bool:
+    """Bring the WAL into the file and cut it to nothing, old bytes and all; False where other connections would not let go."""
+    for _ in range(_TRIES):
+        ((blocked, *_),) = await db.execute_fetchall("PRAGMA wal_checkpoint(TRUNCATE)")
+        if not blocked:
+            return True
+        await anyio.sleep(_AGAIN_S)
+    return False
+
+
 @asynccontextmanager
 async def writing(db: aiosqlite.Connection) -> AsyncIterator[None]:
     """Hold the write lock; commit at the end, or write nothing. Never cancelled half-way."""
@@ -104,7 +115,13 @@ async def _prepared(path: Path | None, schema: str, version: int) -> aiosqlite.C
         os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
     db = await aiosqlite.connect(path or ":memory:", isolation_level=None, cached_statements=256)
     try:
-        for pragma in (f"busy_timeout = {BUSY_MS}", "journal_mode = WAL", "synchronous = NORMAL", "temp_store = MEMORY"):
+        for pragma in (
+            f"busy_timeout = {BUSY_MS}",
+            "journal_mode = WAL",
+            "synchronous = NORMAL",
+            "temp_store = MEMORY",
+            "secure_delete = ON",
+        ):
             await db.execute_fetchall(f"PRAGMA {pragma}")
         await _settle(db, path, schema, version)
     except BaseException:

@@ -9,6 +9,7 @@ from typing import TypeAlias
 
 from . import audit, devices, nodes, requests, tokens
 from .reading import Read
+from .spans import Table
 from .steps import STEPS, Sheets, Step
 
 Row: TypeAlias = tuple[object, ...]
@@ -25,6 +26,11 @@ LOADS = {
     "nodes": nodes.LOAD_NODES,
 }
 
+_PERSONAL: tuple[Table, ...] = (requests.TABLE, devices.DEVICES, devices.LABELS, nodes.ASKED, nodes.NODES)
+# What is said of a stream (?1) below a position (?2) once it is forgotten. Rows that came later are not touched: whether they
+# came in the same batch makes no difference.
+FORGET = (*(table.forget for table in _PERSONAL), *audit.FORGET)
+
 
 class Fold:
     """The rows that events touch, as they stand. For each batch: `words`, `learn`, `asks`, `seed`, `fold`, `statements`."""
@@ -37,6 +43,7 @@ class Fold:
         self._last_word = last_word
         self._new_words: list[Row] = []
         self._events: list[Row] = []
+        self._reasons: list[Row] = []
         self._damages: list[Row] = []
 
     def words(self, reads: Iterable[Read]) -> list[str]:
@@ -46,6 +53,8 @@ class Fold:
             names[read.record.stream] = names[read.record.kind] = None
             if read.actor is not None:
                 names[read.actor] = None
+            for reason in audit.reasons(read):
+                names[reason] = None
         return [name for name in names if name not in self._words]
 
     def learn(self, stored: Iterable[tuple[str, int]], names: Iterable[str]) -> None:
@@ -85,6 +94,8 @@ class Fold:
         for read, stream, step in self._work:
             actor = None if read.actor is None else words[read.actor]
             events.append(audit.row(read, stream, words[read.record.kind], actor))
+            for reason in audit.reasons(read):
+                self._reasons.append((words[reason], read.record.position))
             if read.damage is not None:
                 self._damages.append((read.record.position, stream, read.damage))
             if step is not None:
@@ -97,10 +108,13 @@ class Fold:
         all_of_it: Statements = [
             (audit.INSERT_WORD, self._new_words),
             (audit.INSERT_EVENT, self._events),
+            (audit.INSERT_REASON, self._reasons),
             (audit.INSERT_DAMAGE, self._damages),
         ]
         all_of_it.extend(statement for sheet in sheets.all() for statement in sheet.statements())
-        self._new_words, self._events, self._damages = [], [], []
+        forgotten: list[Row] = list(sheets.forgotten)
+        all_of_it.extend((forget, forgotten) for forget in FORGET)
+        self._new_words, self._events, self._reasons, self._damages, sheets.forgotten = [], [], [], [], []
         return [(sql, rows) for sql, rows in all_of_it if rows]
 
     def __len__(self) -> int:

@@ -49,8 +49,8 @@ class Approved(Struct, frozen=True, gc=False):
     approved_at: int
 
 
-ASKED = Table("node_requests", ("stream",), Surface, closing=1)
-NODES = Table("nodes", ("stream",), Approved)
+ASKED = Table("node_requests", ("stream",), Surface, closing=1, personal=("name", "address"))
+NODES = Table("nodes", ("stream",), Approved, personal=("name", "label", "address"))
 
 _ABOUT = "platform TEXT, family TEXT, model TEXT, version TEXT, core_version TEXT, ui_version TEXT"
 SCHEMA = f"""

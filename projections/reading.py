@@ -28,8 +28,8 @@ from pairing.log.port import Record
 
 T = TypeVar("T")
 
-# On other kinds the personal part speaks of the actor, and no view shows it.
-_SPEAKS_OF_DEVICE = frozenset((RequestOpened, RequestRefreshed, DeviceDescribed, DeviceRenamed, NodeRequested, NodeRenamed))
+# On other kinds the personal part speaks of the actor alone.
+SPEAKS_OF_DEVICE = frozenset((RequestOpened, RequestRefreshed, DeviceDescribed, DeviceRenamed, NodeRequested, NodeRenamed))
 
 
 class Read(Struct, frozen=True, gc=False):
@@ -55,8 +55,7 @@ def read_all(records: Sequence[Record]) -> list[Read]:
                 raw, meta = record.meta, decode_meta(record)
                 actor = actor_word(meta.actor)
             event = decode(record)
-            about = record.personal is not None and type(event) in _SPEAKS_OF_DEVICE
-            reads.append(Read(record, event, meta, actor, decode_personal(record) if about else None))
+            reads.append(Read(record, event, meta, actor, None if record.personal is None else decode_personal(record)))
         except EventUnreadable as error:
             reads.append(_salvage(record, error))
     return reads

@@ -53,7 +53,7 @@ class Asked(Struct, frozen=True, gc=False):
     by: str | None = None
 
 
-TABLE = Table("requests", ("stream", "request"), Asked, closing=5)
+TABLE = Table("requests", ("stream", "request"), Asked, closing=5, personal=("name", "address"))
 
 SCHEMA = """
 CREATE TABLE requests (

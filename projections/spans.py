@@ -60,12 +60,16 @@ def as_json(value: object) -> str:
 
 
 class Table(Struct, frozen=True):
-    """A table of spans: the columns of its key, those of its row, and how many of the last ones are written as a span closes."""
+    """A table of spans: the columns of its key, those of its row, and how many of the last ones are written as a span closes.
+
+    `personal` are the columns that point at a person, and may be emptied.
+    """
 
     name: str
     keys: tuple[str, ...]
     row: type[Struct]
     closing: int = 0
+    personal: tuple[str, ...] = ()
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -84,6 +88,12 @@ class Table(Struct, frozen=True):
         last = self.columns[len(self.columns) - self.closing :]
         sets = ", ".join(f"{column} = ?" for column in ("to_position", "node", *last))
         return f"UPDATE {self.name} SET {sets} WHERE from_position = ?"  # noqa: S608
+
+    @property
+    def forget(self) -> str:
+        """The statement that empties what points at a person in the rows of stream ?1 that began before position ?2."""
+        sets = ", ".join(f"{column} = NULL" for column in self.personal)
+        return f"UPDATE {self.name} SET {sets} WHERE stream = ?1 AND from_position < ?2"  # noqa: S608
 
 
 def load_last(table: Table) -> str:
@@ -142,6 +152,13 @@ class Sheet(Generic[R]):
             if last:
                 span.row = replace(span.row, **last)
             self._close(span, position)
+
+    def forget(self, stream: int) -> None:
+        """Let the latest rows of a stream say nothing that points at a person; what is stored, `Table.forget` empties."""
+        nothing = dict.fromkeys(self._table.personal)
+        for key, span in self._latest.items():
+            if key[0] == stream:
+                span.row = replace(span.row, **nothing)
 
     def __len__(self) -> int:
         return len(self._latest)

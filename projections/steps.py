@@ -11,11 +11,13 @@ from msgspec.structs import replace
 
 from pairing.events import (
     DeviceDescribed,
+    DeviceForgotten,
     DevicePaired,
     DeviceRemoved,
     DeviceRenamed,
     DeviceUpgraded,
     NodeApproved,
+    NodeForgotten,
     NodeRejected,
     NodeRemoved,
     NodeRenamed,
@@ -43,7 +45,8 @@ from .spans import Sheet
 class Sheets:
     """The rows of all views that some events touch.
 
-    Beside them: which request of a stream is open, for which roles it has tokens, and how many more requests are open by now.
+    Beside them: which request of a stream is open, for which roles it has tokens, how many more requests are open by now, and
+    which streams were forgotten, below which position.
     """
 
     def __init__(self) -> None:
@@ -56,6 +59,7 @@ class Sheets:
         self.open: dict[int, str] = {}
         self.roles: dict[int, dict[str, None]] = {}
         self.opened = 0
+        self.forgotten: list[tuple[int, int]] = []
 
     def all(self) -> tuple[Sheet[Any], ...]:
         """Return every sheet, in the order in which they are written."""
@@ -189,6 +193,12 @@ def _node_renamed(sheets: Sheets, stream: int, read: Read, event: NodeRenamed) -
         sheets.nodes.put((stream,), replace(row, label=label), read.record.position)
 
 
+def _forgotten(sheets: Sheets, stream: int, read: Read, event: DeviceForgotten | NodeForgotten) -> None:
+    for sheet in sheets.all():
+        sheet.forget(stream)
+    sheets.forgotten.append((stream, read.record.position))
+
+
 _NODE = node_stream("")
 _ENDED = Step(_ended, ("requests",))
 _TOKEN = Step(_token, ("devices", "tokens"))
@@ -206,6 +216,7 @@ STEPS: dict[type, Step] = {
     DeviceDescribed: Step(_described, ("devices",)),
     DeviceRenamed: Step(_renamed, ("labels",)),
     DeviceRemoved: Step(_removed, ("devices", "tokens")),
+    DeviceForgotten: Step(_forgotten, ()),
     TokenIssued: _TOKEN,
     TokenRotated: _TOKEN,
     TokenWidened: _TOKEN,
@@ -215,4 +226,5 @@ STEPS: dict[type, Step] = {
     NodeRejected: Step(_node_rejected, ("node_requests",), _NODE),
     NodeRemoved: Step(_node_removed, ("nodes",), _NODE),
     NodeRenamed: Step(_node_renamed, ("nodes",), _NODE),
+    NodeForgotten: Step(_forgotten, (), _NODE),
 }

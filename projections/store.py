@@ -82,14 +82,9 @@ class Store:
         """Empty the views. Call it while `writing`."""
         await expendable.reset(self._db, SCHEMA, VERSION)
 
-    async def scrub(self, statements: Iterable[str], parameters: Mapping[str, Any]) -> None:
-        """Run statements that empty columns, and leave nothing of them in the free space of the file."""
-        await self._db.execute("PRAGMA secure_delete = ON")
-        async with self.writing():
-            for sql in statements:
-                await self._db.execute(sql, parameters)
-        await self._db.execute_fetchall("PRAGMA wal_checkpoint(TRUNCATE)")
-        await self._db.execute("PRAGMA secure_delete = OFF")
+    async def settle(self) -> bool:
+        """Bring what was written into the file itself and cut its WAL to nothing; False where a reader stood in the way."""
+        return await expendable.settle(self._db)
 
     def replaced(self) -> bool:
         """Say whether the path leads to another file now than the one that is open."""

@@ -81,14 +81,15 @@ class Views:
             await self._follow(progress)
             return self._position()
 
-    async def forget(self, device: str) -> None:
-        """Empty a device's names, labels and addresses, as was done before in the log. May be repeated."""
+    async def forget(self, device: str) -> bool:
+        """Follow the log to where a device is forgotten, and leave nothing of it in the files. May be repeated.
+
+        False where another process would not let go of what it reads, so that bytes of it may still be in a `-wal` file.
+        """
         await self.catch_up()
         async with self._lock:
-            for stream in (device_stream(device), node_stream(device)):
-                await self._store.scrub(answers.FORGET, {"stream": stream})
-        if self._activity is not None:
-            await self._activity.forget(device)
+            clean = await self._store.settle()
+        return (await self._activity.forget(device) if self._activity is not None else True) and clean
 
     def _position(self) -> int:
         return self._mark.position if self._mark else 0

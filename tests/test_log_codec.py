@@ -12,6 +12,7 @@ from pairing.events import (
     Actor,
     AnyEvent,
     DeviceDescribed,
+    DeviceForgotten,
     DevicePaired,
     DeviceRemoved,
     DeviceRenamed,
@@ -26,6 +27,7 @@ from pairing.events import (
     HookResumed,
     Meta,
     NodeApproved,
+    NodeForgotten,
     NodeRejected,
     NodeRemoved,
     NodeRenamed,
@@ -136,6 +138,8 @@ EVENTS: tuple[AnyEvent, ...] = (
     HookPaused(at=AT, why="failing", undelivered=42, error="HTTP 500"),
     HookResumed(at=AT),
     HookReplayed(at=AT, after=40),
+    DeviceForgotten(at=AT, rows=7),
+    NodeForgotten(at=AT, rows=2),
 )
 
 # Only ever added to. A file that no longer has its digest was regenerated: what is in people's logs was not.
@@ -170,6 +174,8 @@ DIGESTS: dict[str, str] = {
     "hook.resumed": "ee9b3ebdf1e217cada19821d07dbbf0c75a293f3806b4a009cf695eaba6a7947",
     "hook.replayed": "808999f761a72bac0590cab170b336910260dd64516bd200a6562d27352bf9b0",
     "glass.broken": "856bce62834ac33610b42d328d48beb3bbad7715899b9efbc31c59e9761b264b",
+    "device.forgotten": "478d1b6450e3ad681253f2876abe363d534b1fb083a42bab65f7822875aca466",
+    "node.forgotten": "2d05b00cd617b08debfcf432833ef3d24db98110e7360a6dc72c514074925118",
 }
 
 

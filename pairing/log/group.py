@@ -38,12 +38,15 @@ class GroupCommit:
         self._waiting.append((request, answer))
         return await answer
 
-    async def forget(self, stream: str) -> int:
-        """Empty the personal column of a stream, then the WAL, which may hold what was erased. Raises sqlite3.Error."""
-        count = await self._alone(lambda writer: writer.forget(stream))
-        if count:
-            await self._beside.run(lambda db: db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall())
-        return count
+    async def forget(self, work: Callable[[Writer], int]) -> tuple[int, bool]:
+        """Empty personal columns, then the WAL, which may hold what was erased. Raises sqlite3.Error.
+
+        Returns how many rows had one, and whether the WAL could be emptied: while another process reads in it, it cannot. An
+        earlier time may have failed in that, so it is done also where nothing was left to erase.
+        """
+        count = await self._alone(work)
+        ((blocked, *_),) = await self._beside.run(lambda db: db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall())
+        return count, not blocked
 
     async def _alone(self, work: Callable[[Writer], T]) -> T:
         return await self._writing.run(lambda _: work(self._writer))

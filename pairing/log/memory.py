@@ -92,10 +92,19 @@ class MemoryLog:
         """Return nothing: there is no structure beside the rows."""
         return ()
 
-    async def forget(self, stream: str) -> int:
-        """Empty the personal column of a stream and return how many rows had one."""
+    async def pick(self, positions: Sequence[int]) -> tuple[Record, ...]:
+        """Return the rows at these positions that there are."""
         self._check_open()
-        held = [record for record in await self.stream(stream) if record.personal is not None]
+        return tuple(self._rows[position - 1] for position in sorted(set(positions)) if 0 < position <= len(self._rows))
+
+    async def forget(self, stream: str, *, below: int | None = None) -> int:
+        """Empty the personal column of a stream below a position and return how many rows had one."""
+        rows = await self.stream(stream)
+        return await self.forget_at([row.position for row in rows if below is None or row.position < below])
+
+    async def forget_at(self, positions: Sequence[int]) -> int:
+        """Empty the personal column of the rows at these positions and return how many had one."""
+        held = [record for record in await self.pick(positions) if record.personal is not None]
         for record in held:
             self._rows[record.position - 1] = replace(record, personal=None)
         return len(held)

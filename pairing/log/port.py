@@ -120,8 +120,17 @@ class EventLog(Protocol):
         Beside `scan` and the chain this is the other half of a verification: the chain proves the rows, this the ways to them.
         """
 
-    async def forget(self, stream: str) -> int:
-        """Empty the personal column of a stream and return how many rows had one. The chain still verifies."""
+    async def pick(self, positions: Sequence[int]) -> tuple[Record, ...]:
+        """Return the rows at these positions that there are, in the order of the log, without judging their hashes."""
+
+    async def forget(self, stream: str, *, below: int | None = None) -> int:
+        """Empty the personal column of a stream, of its rows before a position, and return how many had one.
+
+        The chain still verifies. Raises `LogUnavailable`, also where the bytes could not be scrubbed out of the files: ask again.
+        """
+
+    async def forget_at(self, positions: Sequence[int]) -> int:
+        """Empty the personal column of the rows at these positions, as `forget` does."""
 
     async def close(self) -> None:
         """Finish what is being written and let go of the files."""

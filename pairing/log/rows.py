@@ -3,6 +3,7 @@
 Reading by stream or command judges every row on its own, against the hash of the row before. Scans do not judge.
 """
 
+import json
 import sqlite3
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -23,6 +24,8 @@ _COMMAND = f"""SELECT {_COLUMNS}, p.hash FROM events AS e LEFT JOIN streams AS s
     LEFT JOIN events AS p ON p.position = e.position - 1 WHERE e.command = ? ORDER BY e.position"""  # noqa: S608
 _LAST = f"""SELECT {_COLUMNS}, p.hash FROM events AS e LEFT JOIN streams AS s ON s.id = e.stream
     LEFT JOIN events AS p ON p.position = e.position - 1 ORDER BY e.position DESC LIMIT 1"""  # noqa: S608
+_PICK = f"""SELECT {_COLUMNS} FROM events AS e LEFT JOIN streams AS s ON s.id = e.stream
+    WHERE e.position IN (SELECT value FROM json_each(?)) ORDER BY e.position"""  # noqa: S608
 _MARK = "SELECT hash FROM events WHERE position = ?"
 _HEAD = "SELECT position, hash FROM events ORDER BY position DESC LIMIT 1"
 
@@ -60,6 +63,11 @@ def command(connection: sqlite3.Connection, key: bytes) -> tuple[Record, ...]:
 def scan(connection: sqlite3.Connection, after: int, limit: int) -> tuple[Record, ...]:
     """Return up to `limit` rows above a position, as they are."""
     return tuple(_records(_ordered(connection.execute(_SCAN, (after, limit)).fetchall(), after)))
+
+
+def pick(connection: sqlite3.Connection, positions: Sequence[int]) -> tuple[Record, ...]:
+    """Return the rows at some positions, as they are."""
+    return tuple(_records(connection.execute(_PICK, (json.dumps(list(positions)),)).fetchall()))
 
 
 def replay(connection: sqlite3.Connection, after: int, limit: int) -> tuple[Line, ...]:

@@ -145,12 +145,31 @@ class SqliteLog:
         """Return what SQLite finds wrong with its pages and indexes, or nothing; reads everything. Raises `LogUnavailable`."""
         return await self._read(self._bulk, rows.examine)
 
-    async def forget(self, stream: str) -> int:
+    async def pick(self, positions: Sequence[int]) -> tuple[Record, ...]:
+        """Return the rows at these positions that there are, as they are. Raises `LogUnavailable`."""
+        return await self._read(self._reading, lambda db: rows.pick(db, positions))
+
+    async def forget(self, stream: str, *, below: int | None = None) -> int:
         """Empty the personal column of a stream, overwriting the bytes; return how many rows had one. Raises `LogUnavailable`."""
+        return await self._forget(lambda writer: writer.forget(stream, below))
+
+    async def forget_at(self, positions: Sequence[int]) -> int:
+        """Empty the personal column of rows, overwriting the bytes; return how many had one. Raises `LogUnavailable`."""
+        done = 0
+        for first in range(0, len(positions), _BATCH):
+            done += await self._forget(partial(Writer.forget_at, positions=positions[first : first + _BATCH]))
+        return done
+
+    async def _forget(self, work: Callable[[Writer], int]) -> int:
         try:
-            return await self._writable().forget(stream)
+            done, clean = await self._writable().forget(work)
         except sqlite3.Error as error:
             raise unavailable(self._path, error) from error
+        if not clean:
+            raise LogUnavailable(
+                self._path, "what was forgotten is still in its -wal file, which another process reads; ask again"
+            )
+        return done
 
     async def close(self) -> None:
         """Finish what is being written and let go of the files; may be called twice."""

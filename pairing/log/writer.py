@@ -25,7 +25,10 @@ _LAST_KEY = "SELECT coalesce(max(id), 0) FROM streams"
 _TOUCHED = """SELECT s.name, max(e.version) FROM events AS e JOIN streams AS s ON s.id = e.stream
     WHERE e.position > ? GROUP BY e.stream"""
 _FIND = "SELECT name, id FROM streams WHERE name IN (SELECT value FROM json_each(?))"
-_FORGET = "UPDATE events SET personal = NULL WHERE personal IS NOT NULL AND stream = (SELECT id FROM streams WHERE name = ?)"
+_FORGET = """UPDATE events SET personal = NULL
+    WHERE personal IS NOT NULL AND stream = (SELECT id FROM streams WHERE name = ?1) AND (?2 IS NULL OR position < ?2)"""
+_FORGET_AT = """UPDATE events SET personal = NULL
+    WHERE personal IS NOT NULL AND position IN (SELECT value FROM json_each(?))"""
 _NEWEST = "SELECT coalesce(max(command), x'') FROM events"
 _MOST_ROWS = 128
 _MOST_AT_ONCE = 8
@@ -76,9 +79,14 @@ class Writer:
                 return [answer for request in group for answer in self.write([request])]
             return [unavailable(self._path, error) for _ in group]
 
-    def forget(self, stream: str) -> int:
+    def forget(self, stream: str, below: int | None) -> int:
         """Empty the personal column of a stream; return how many rows had one. Raises sqlite3.Error, `LogUnavailable`."""
-        return self._transaction(lambda: self._db.execute(_FORGET, (stream,)).rowcount)
+        return self._transaction(lambda: self._db.execute(_FORGET, (stream, below)).rowcount)
+
+    def forget_at(self, positions: Sequence[int]) -> int:
+        """Empty the personal column of some rows; return how many had one. Raises sqlite3.Error, `LogUnavailable`."""
+        chosen = _json(positions).decode()
+        return self._transaction(lambda: self._db.execute(_FORGET_AT, (chosen,)).rowcount)
 
     def settle(self) -> None:
         """Copy what a checkpoint beside the writer left over, so that the WAL begins again at its start."""

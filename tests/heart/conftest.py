@@ -6,7 +6,7 @@ from itertools import count
 import pytest
 
 from pairing.authority import OPERATOR_SCOPES
-from pairing.commands import Approve, Caller, Expire, Knock, Reject, Remove, Rename, Revoke, Rotate, Silence, Wanted
+from pairing.commands import Approve, Caller, Expire, Forget, Knock, Reject, Remove, Rename, Revoke, Rotate, Silence, Wanted
 from pairing.decide import decide
 from pairing.device import INITIAL, Device, evolve
 from pairing.events import Actor, kind_of
@@ -96,6 +96,9 @@ class Make:
 
     def rename(self, labelled, by=None):
         return Rename(**self._base(by or self.admin), labelled=labelled)
+
+    def forget(self, rows=3, by=None):
+        return Forget(**self._base(by or self.admin), rows=rows)
 
     def rotate(self, role="operator", scopes=None, by=None):
         issue = f"issue-{next(self.numbers)}"

@@ -1093,10 +1093,44 @@ def test_what_has_no_token_cannot_be_revoked(story, paired, make):
     story.when(make.rotate()).refused(Reason.ROTATION_DENIED)
 
 
+# --- forgetting ----------------------------------------------------------------------------------------------------
+
+
+def test_forgetting_is_on_record_before_anything_is_erased(paired, make):
+    """L1, L6: the fact says how many rows had something to erase; access is what it was, and the label may be given anew."""
+    story = paired(READ, PAIRING).given(make.rename("tag")).when(make.forget(rows=5))
+    story.then("device.forgotten")
+    assert story.events[0].rows == 5
+    assert story.live()
+    assert story.state.labelled is None
+    story.when(make.rename("tag")).then("device.renamed")
+
+
+def test_a_device_that_is_gone_can_still_be_forgotten(paired, make):
+    """L6: erasure is asked for by people who have left. Nothing left to erase is nothing, an id never heard of is unknown."""
+    story = paired(READ).given(make.remove())
+    story.when(make.forget()).then("device.forgotten")
+    story.when(make.forget(rows=0)).then()
+
+
+def test_an_unknown_device_cannot_be_forgotten(story, make):
+    """D3: a typing error is not taken for an erasure."""
+    story.when(make.forget()).refused(Reason.UNKNOWN_DEVICE)
+
+
+@pytest.mark.parametrize("held", [(PAIRING,), (PAIRING, "operator.write", READ), ()])
+def test_forgetting_needs_admin(paired, make, held):
+    """A6, L6: what cannot be undone is not for who may merely pair, also where the device holds nothing more than they do."""
+    story = paired(READ, PAIRING)
+    story.when(make.forget(by=make.caller(*held))).refused(Reason.FORGETTING_DENIED)
+    story.when(make.forget(by=make.nobody)).refused(Reason.FORGETTING_DENIED)
+    story.when(make.forget(by=make.host)).then("device.forgotten")
+
+
 # --- what nobody foresaw -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("command", ["knock", "approve", "reject", "expire", "remove", "rename", "rotate", "revoke"])
+@pytest.mark.parametrize("command", ["knock", "approve", "reject", "expire", "remove", "rename", "rotate", "revoke", "forget"])
 def test_no_decision_follows_an_event_of_a_newer_version(paired, make, command):
     """D3: a stream with an unknown event refuses every command and names the kind."""
     story = paired(ADMIN).given(Unknown(kind="device.locked", raw=b"{}"))

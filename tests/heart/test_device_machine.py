@@ -824,7 +824,16 @@ def test_events_of_tokens_and_requests_alone_pair_nobody(events):
     assert fold_any(tame).grant is None
 
 
-BEFORE = {"at": 1, "request": "r1", "role": "operator", "roles": ("operator",), "issue": "i1", "expires_at": 5, "silent": False}
+BEFORE = {
+    "at": 1,
+    "labelled": "x",
+    "request": "r1",
+    "role": "operator",
+    "roles": ("operator",),
+    "issue": "i1",
+    "expires_at": 5,
+    "silent": False,
+}
 AFTER = {"at": 2, "request": "r1", "role": "operator", "roles": ("operator",), "retires": "i1", "issues": ("i1",), "issue": "i1"}
 
 
@@ -841,5 +850,6 @@ def test_every_kind_is_folded(kind):
     `glass.broken` says of the event before it that it was meant, and changes nothing itself.
     """
     tags = {each.__struct_config__.tag: each for each in KINDS}
-    state = fold_any([filled(tags[tag], BEFORE) for tag in ("request.opened", "device.paired", "token.issued")])
+    there = ("request.opened", "device.paired", "device.renamed", "token.issued")
+    state = fold_any([filled(tags[tag], BEFORE) for tag in there])
     assert evolve(state, filled(kind, {**AFTER, "scopes": ("y",), "named": "y", "labelled": "y"})) != state

@@ -24,6 +24,21 @@ async def test_forgetting_empties_the_personal_column_alone(log: EventLog, words
     assert [row.personal_hash for row in after] == [row.personal_hash for row in before]
 
 
+async def test_forgetting_can_stop_before_a_position_and_reach_single_rows(log: EventLog, words: Any) -> None:
+    """L6: what was said after the erasure was asked for stays, and rows of other streams can be emptied one by one."""
+    for number, stream in enumerate(["device:a", "device:b", "device:a", "device:b"]):
+        held = len(await log.stream(stream))
+        draft = words.draft(personal=b'{"salt":"00"}')
+        await log.append([Slice(stream, held, (draft,))], command=words.command(number), now=number)
+    assert await log.forget("device:a", below=3) == 1
+    assert await log.forget_at([2, 1, 99]) == 1
+    assert await log.forget_at([]) == 0
+    assert [row.position for row in await log.scan() if row.personal is None] == [1, 2]
+    assert [row.position for row in await log.pick([4, 99, 2, 4, 0])] == [2, 4]
+    assert [row.personal for row in await log.pick([2, 4])] == [None, b'{"salt":"00"}']
+    assert verify(await log.scan()) is None
+
+
 async def test_a_forgotten_stream_goes_on(log: EventLog, words: Any) -> None:
     """A forgotten stream is read, appended to, and its commands still get their rows."""
     person = words.draft(personal=b'{"salt":"00"}')

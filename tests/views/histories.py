@@ -11,6 +11,7 @@ from pairing.events import (
     Actor,
     AnyEvent,
     DeviceDescribed,
+    DeviceForgotten,
     DevicePaired,
     DeviceRemoved,
     DeviceRenamed,
@@ -18,6 +19,7 @@ from pairing.events import (
     GatewayStopped,
     Meta,
     NodeApproved,
+    NodeForgotten,
     NodeRejected,
     NodeRemoved,
     NodeRenamed,
@@ -38,8 +40,9 @@ from pairing.events import (
     node_stream,
 )
 from pairing.ids import uuid7
-from pairing.log.codec import draft
+from pairing.log.codec import decode, decode_meta, draft
 from pairing.log.port import Appended, Draft, EventLog, Slice
+from projections.reading import SPEAKS_OF_DEVICE, actor_word
 
 DEVICES = ("abcd" + "0" * 60, "abcd" + "1" * 60, "ef01" + "2" * 60)
 REQUESTS = ("r-1", "r-2", "r-3", "r-4")
@@ -148,8 +151,21 @@ async def perform(log: EventLog, *acts: Act, now: int = 1_000) -> Appended:
         answer = await log.append([Slice(act.stream, len(held), drafts)], command=command, now=now)
         assert isinstance(answer, Appended)
         done = answer
+        if any(isinstance(event, DeviceForgotten | NodeForgotten) for event in act.events):
+            await erase(log, act.stream, answer.position)
     assert done is not None
     return done
+
+
+async def erase(log: EventLog, stream: str, below: int) -> None:
+    """Do to the log what forgetting a stream does: its own rows, and those in which its device acted for itself elsewhere."""
+    await log.forget(stream, below=below)
+    acted = [
+        record.position
+        for record in await log.scan(limit=below - 1)
+        if actor_word(decode_meta(record).actor) == stream and type(decode(record)) not in SPEAKS_OF_DEVICE
+    ]
+    await log.forget_at(acted)
 
 
 async def tell(log: EventLog, device: str, *events: AnyEvent, personal: Personal | None = None, now: int = 1_000) -> Appended:
@@ -252,13 +268,17 @@ def histories(draw: st.DrawFn, most: int = 30) -> list[Act]:
     for _ in range(draw(st.integers(1, most))):
         at += draw(st.sampled_from((0, 1, 40)))
         device = draw(st.sampled_from(DEVICES))
-        kind = draw(st.integers(0, 14))
+        kind = draw(st.integers(0, 16))
         if kind == 0:
             acts.append(Act(GATEWAY_STREAM, (GatewayStopped(at=at, instance="g"),)))
         elif kind == 1:
             meta = b'{"actor":{"kind":"timer"},"command":"c"}'
             raw = Draft("device.locked", meta, b'{"kind":"device.locked","at":%d}' % at)
             acts.append(Act(device_stream(device), raw=(raw,)))
+        elif kind == 15:
+            acts.append(Act(device_stream(device), (DeviceForgotten(at=at, rows=1),)))
+        elif kind == 16:
+            acts.append(Act(node_stream(device), (NodeForgotten(at=at, rows=1),)))
         elif kind > 11:
             # On a device's stream an event of a node says nothing.
             stream = node_stream(device) if kind < 14 else device_stream(device)

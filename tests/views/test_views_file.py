@@ -9,7 +9,7 @@ from typing import Any
 import anyio
 import pytest
 
-from pairing.events import DeviceRenamed, device_stream
+from pairing.events import DeviceForgotten, DeviceRenamed, device_stream
 from pairing.listing import Damage
 from pairing.log.memory import MemoryLog
 from pairing.log.port import Draft, Mark, Record
@@ -396,8 +396,8 @@ async def test_what_is_forgotten_is_nowhere_in_the_file(log: MemoryLog, path: Pa
     """L6: after forgetting, names, labels and addresses are unknown, the file holds none, and a rebuild says the same."""
     await some_history(log)
     await said(views)
-    await log.forget(device_stream(A))
-    await views.forget(A)
+    await tell(log, A, DeviceForgotten(at=9, rows=1))
+    assert await views.forget(A)
     (row,) = (await views.paired()).rows
     assert (row.name, row.label, row.address) == (None, None, None)
     assert await views.matches("hall") == ()

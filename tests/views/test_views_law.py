@@ -16,7 +16,7 @@ from projections.views import Views
 from tests.views.histories import ADDRESSES, DEVICES, NAMES, REQUESTS, Act, histories, perform
 from tests.views.naive import Naive
 
-TABLES = ("words", "events", "damages", "requests", "devices", "labels", "tokens", "node_requests", "nodes", "mark")
+TABLES = ("words", "events", "reasons", "damages", "requests", "devices", "labels", "tokens", "node_requests", "nodes", "mark")
 WORDS = (DEVICES[0], "ABCD", "hall")
 MORE_WORDS = ("abcd1", "abc", "Porch ", "none", *NAMES)
 
