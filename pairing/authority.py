@@ -53,10 +53,11 @@ Verb: TypeAlias = Literal[
     "hooks",
     "break-glass",
     "forget",
+    "enrol",
 ]
 _FREE: frozenset[Verb] = frozenset({"read", "reject", "rename", "remove-node"})
 _HELD: frozenset[Verb] = frozenset({"approve-node", "hooks"})
-_CONTAINED: frozenset[Verb] = frozenset({"approve", "rotate", "revoke", "remove", "break-glass", "forget"})
+_CONTAINED: frozenset[Verb] = frozenset({"approve", "rotate", "revoke", "remove", "break-glass", "forget", "enrol"})
 
 
 def tidy(scopes: Iterable[str]) -> tuple[str, ...]:

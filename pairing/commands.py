@@ -94,6 +94,7 @@ class Knock(DeviceBound, frozen=True, kw_only=True):
     ttl: int
     silence: Silence | None = None
     full: bool = False
+    code: str | None = None
 
 
 class Approve(DeviceBound, frozen=True, kw_only=True):
@@ -110,9 +111,10 @@ class Approve(DeviceBound, frozen=True, kw_only=True):
 
 
 class Reject(DeviceBound, frozen=True, kw_only=True):
-    """Say no to exactly one request."""
+    """Say no to exactly one request. `code` is the setup code known to stand behind it, which becomes void with it (B7)."""
 
     request: str
+    code: str | None = None
 
 
 class Expire(DeviceBound, frozen=True, kw_only=True):
@@ -260,6 +262,59 @@ class ReplayHook(HookBound, frozen=True, kw_only=True):
 
 
 HookCommand: TypeAlias = AddHook | RemoveHook | PauseHook | GiveUpHook | ResumeHook | ReplayHook
+
+
+class EnrolmentBoundTo(Command, frozen=True, kw_only=True):
+    """A command about one setup code, by its id."""
+
+    code: str
+
+
+class Mint(EnrolmentBoundTo, frozen=True, kw_only=True):
+    """Mint a setup code; the label is in `personal`. `secret` is the keyed hash of its token by the gateway key `key`.
+
+    `under` is the keyed tag of the shared secret that vouched for the caller's session, if one did.
+    """
+
+    secret: str
+    key: str
+    profile: str
+    roles: tuple[str, ...]
+    scopes: tuple[str, ...]
+    uses: int
+    approves: bool
+    expires_at: int
+    under: str | None = None
+    labelled: str | None = None
+
+
+class VoidCode(EnrolmentBoundTo, frozen=True, kw_only=True):
+    """Take a setup code back; who was let in by it stays in."""
+
+
+class ExpireCode(EnrolmentBoundTo, frozen=True, kw_only=True):
+    """Record that a setup code ran out; nothing happens while it still lives."""
+
+
+class Deliver(EnrolmentBoundTo, frozen=True, kw_only=True):
+    """Record that a device was sent what it redeemed."""
+
+    device: str
+
+
+class Acknowledge(EnrolmentBoundTo, frozen=True, kw_only=True):
+    """Record that a device used what it was sent."""
+
+    device: str
+
+
+EnrolmentCommand: TypeAlias = Mint | VoidCode | ExpireCode | Deliver | Acknowledge
+
+
+class Redeem(EnrolmentBoundTo, frozen=True, kw_only=True):
+    """A device knocks with a setup code whose token was found to be right."""
+
+    knock: Knock
 
 
 class Start(Command, frozen=True, kw_only=True):

@@ -6,6 +6,8 @@ Pure: time, ids and callers come with the command. `()` means that nothing had t
 
 from typing import assert_never
 
+from msgspec.structs import replace
+
 from . import authority
 from .authority import OPERATOR, Ruling, Target, Verb, belongs, covers, normalise, of_role, tidy
 from .commands import Approve, DeviceBound, DeviceCommand, Expire, Forget, Knock, Reject, Remove, Rename, Revoke, Rotate, Silence
@@ -134,9 +136,26 @@ def _ask(state: Device, c: Knock, needs: tuple[Need, ...], quiet: bool) -> Event
     return (RequestSuperseded(at=c.now, request=old.request, by=c.request), _open(state, c, needs, quiet, old))
 
 
-def _open(state: Device, c: Knock, needs: tuple[Need, ...], quiet: bool, old: Pending | None) -> RequestOpened:
+def admit(state: Device, c: Knock, roles: tuple[str, ...], scopes: tuple[str, ...]) -> Events:
+    """Pair a device without a grant as exactly what its setup code says (B3); what it had asked for before gives way."""
+    asked = replace(c, wanted=replace(c.wanted, scopes=scopes), silence=Silence("bootstrap", ("not-paired",), scopes))
+    opened = _open(state, asked, ("not-paired",), True, None, roles)
+    before: Events = ()
+    if (old := state.pending) is not None:
+        opened = replace(opened, replaces=None if old.expired(c.now) else old.request)
+        gone = RequestExpired(at=c.now, request=old.request)
+        before = (gone if old.expired(c.now) else RequestSuperseded(at=c.now, request=old.request, by=c.request),)
+    after = fold(state, (*before, opened))
+    if after.pending is None:
+        raise TypeError("an opened request is pending")
+    return (*before, opened, *_grant(after, after.pending, asked, "bootstrap"))
+
+
+def _open(
+    state: Device, c: Knock, needs: tuple[Need, ...], quiet: bool, old: Pending | None, more: tuple[str, ...] = ()
+) -> RequestOpened:
     wanted = c.wanted
-    roles = tidy((*(old.roles if old else ()), wanted.role))
+    roles = tidy((*(old.roles if old else ()), wanted.role, *more))
     scopes = tidy((*(old.scopes if old else ()), *wanted.scopes))
     if len(scopes) > MOST_SCOPES:
         # One who asks for something else each time would grow a request that nobody can review, or even list.
@@ -161,6 +180,7 @@ def _open(state: Device, c: Knock, needs: tuple[Need, ...], quiet: bool, old: Pe
         seen=c.seen,
         named=c.named,
         digest=digest(request=c.request, key=wanted.key, roles=roles, scopes=scopes, seen=c.seen),
+        code=c.code or (old.code if old else None),
     )
 
 
@@ -182,9 +202,10 @@ def _refresh(old: Pending, c: Knock, quiet: bool) -> Events:
         seen=c.seen,
         named=c.named,
         digest=digest(request=old.request, key=old.key, roles=old.roles, scopes=old.scopes, seen=c.seen),
+        code=c.code or old.code,
     )
-    before = (old.platform, old.family, old.client_id, old.client_mode, old.silent, old.seen)
-    after = (fresh.platform, fresh.family, fresh.client_id, fresh.client_mode, fresh.silent, fresh.seen)
+    before = (old.platform, old.family, old.client_id, old.client_mode, old.silent, old.seen, old.code)
+    after = (fresh.platform, fresh.family, fresh.client_id, fresh.client_mode, fresh.silent, fresh.seen, fresh.code)
     worn = (old.expires_at - c.now) * 4 <= c.ttl * 3
     return (fresh,) if worn or before != after else ()
 
@@ -236,7 +257,7 @@ def _grant(state: Device, pending: Pending, c: Approve | Knock, means: Means) ->
         live = old.live(role, under) if old else None
         token, next_scopes = old.token(role) if old else None, _next_scopes(old, pending, role, under)
         # What the shared secret alone has added must die with it, also on a token that a person had approved (T6).
-        secret = None if means == "owner" else live.under if live and live.scopes == next_scopes else under
+        secret = None if means in {"owner", "bootstrap"} else live.under if live and live.scopes == next_scopes else under
         news.extend(_token(token, role, next_scopes, c, under=secret, live=live is not None))
     return tuple(news)
 
@@ -256,6 +277,7 @@ def _paired(c: Approve | Knock, pending: Pending, means: Means) -> DevicePaired:
         client_id=pending.client_id,
         client_mode=pending.client_mode,
         named=pending.named,
+        code=pending.code,
     )
 
 
@@ -274,6 +296,7 @@ def _upgraded(
         client_id=pending.client_id,
         client_mode=pending.client_mode,
         named=pending.named,
+        code=pending.code,
     )
 
 
@@ -325,6 +348,9 @@ def _reject(state: Device, c: Reject) -> Events:
     pending = _answerable(state, c, "reject", Reason.REJECTION_DENIED, "rejected")
     if pending is None:
         return ()
+    if pending.code != c.code:
+        # It has come with another code since: whoever asks must look again, so that the right one becomes void.
+        raise Refused(Reason.BUSY)
     return (RequestRejected(at=c.now, request=pending.request, digest=pending.digest),)
 
 

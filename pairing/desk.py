@@ -4,23 +4,27 @@ States are kept in a bounded cache and are only ever a guess: the log's expected
 spoken only on a state that is current. It knows no socket and no clock.
 """
 
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import Generic, Protocol, TypeVar, cast
+from typing import Any, Generic, Protocol, TypeAlias, TypeVar, cast
 
 import anyio
 import structlog
 from msgspec import Struct
+from msgspec.structs import replace
 
 from . import operators
 from .commands import (
     Command,
     DeviceBound,
     DeviceCommand,
+    EnrolmentCommand,
     GatewayCommand,
     HookCommand,
     NodeCommand,
+    Redeem,
+    Reject,
     Remove,
     Revoke,
     Rotate,
@@ -28,35 +32,37 @@ from .commands import (
 )
 from .decide import decide
 from .device import INITIAL, Device, evolve, stands
+from .enrolment import EMPTY_ENROLMENT, Enrolment, decide_enrolment, evolve_enrolment
 from .events import (
     GATEWAY_STREAM,
     AnyEvent,
     DeviceEvent,
+    EnrolmentEvent,
     GatewayEvent,
     HookEvent,
     Meta,
     NodeEvent,
     Unknown,
     device_stream,
+    enrolment_stream,
     hook_stream,
     node_stream,
 )
 from .hooks import NO_HOOK, HookState, decide_hook, evolve_hook
-from .log.chain import flaw
 from .log.codec import decode, draft
 from .log.errors import EventUnreadable, LogUnavailable, StreamDamaged
-from .log.port import Appended, Conflict, Draft, EventLog, Mark, Record, Slice
+from .log.port import Appended, Conflict, Draft, EventLog, Record, Slice
 from .nodes import EMPTY_NODE, NodeState, decide_node, evolve_node
 from .policy import EMPTY_HOUSE, House, decide_house, evolve_house
+from .redemption import redeem, reject
 from .refusals import Reason, Refused
+from .streams import Streams
 
 S = TypeVar("S")
 C = TypeVar("C", bound=Command)
 E = TypeVar("E")
 
 ATTEMPTS = 12
-BATCH = 5_000
-MOST_OURS = 4_096
 log = structlog.get_logger("pairing.desk")
 
 
@@ -76,15 +82,6 @@ class Handled(Struct, Generic[S, E], frozen=True):
     def position(self) -> int:
         """The last position written, 0 where nothing had to happen."""
         return self.records[-1].position if self.records else 0
-
-
-class Folder(Protocol[S]):
-    """How one family of streams is folded."""
-
-    initial: S
-
-    def fold(self, state: S, event: AnyEvent | Unknown) -> S:
-        """Return the state after an event."""
 
 
 class Approvers(Protocol):
@@ -122,6 +119,32 @@ class _Hooks:
         return evolve_hook(state, cast("HookEvent | Unknown", event))
 
 
+class _Enrolments:
+    initial = EMPTY_ENROLMENT
+
+    def fold(self, state: Enrolment, event: AnyEvent | Unknown) -> Enrolment:
+        return evolve_enrolment(state, cast("EnrolmentEvent | Unknown", event))
+
+
+Place: TypeAlias = tuple[Streams[Any], str]
+
+
+class Crossed(Struct, frozen=True):
+    """What came of a command over several streams: for each, in the order given, its events and the state after them.
+
+    `records` are the rows of all of them. No rows: nothing had to happen.
+    """
+
+    events: tuple[tuple[AnyEvent, ...], ...]
+    states: tuple[Any, ...]
+    records: tuple[Record, ...]
+
+    @property
+    def position(self) -> int:
+        """The last position written, 0 where nothing had to happen."""
+        return self.records[-1].position if self.records else 0
+
+
 class Desk:
     """Answers commands against one log. Safe to share between any number of tasks of one event loop."""
 
@@ -132,6 +155,8 @@ class Desk:
         self._houses: Streams[House] = Streams(events, _House(), 1)
         self._nodes: Streams[NodeState] = Streams(events, _Nodes(), cache)
         self._hooks: Streams[HookState] = Streams(events, _Hooks(), 64)
+        self._enrolments: Streams[Enrolment] = Streams(events, _Enrolments(), cache)
+        self._families: tuple[Streams[Any], ...] = (self._devices, self._houses, self._nodes, self._hooks, self._enrolments)
         self._turns: dict[str, deque[anyio.Event]] = {}
         self.policy: str | None = None
         self.under: str | None = None
@@ -168,6 +193,11 @@ class Desk:
         await self._hooks.catch_up()
         return (await self._hooks.get(hook_stream(hook)))[0]
 
+    async def enrolment(self, code: str) -> Enrolment:
+        """Return the state of a setup code, current across processes. Raises `StreamDamaged`."""
+        await self._enrolments.catch_up()
+        return (await self._enrolments.get(enrolment_stream(code)))[0]
+
     async def handle(self, command: DeviceCommand) -> Handled[Device, DeviceEvent]:
         """Decide a command about a device and store what follows. Raises `Refused`, `LogUnavailable`, `StreamDamaged`."""
         return await self._handle(self._devices, device_stream(command.device), command, decide)
@@ -189,9 +219,48 @@ class Desk:
         await self._devices.catch_up()
         await self._vouched(standing, "", {})
 
+    async def handle_enrolment(self, command: EnrolmentCommand) -> Handled[Enrolment, EnrolmentEvent]:
+        """Decide a command about a setup code and store what follows."""
+        return await self._handle(self._enrolments, enrolment_stream(command.code), command, decide_enrolment)
+
+    async def handle_redemption(self, command: Redeem) -> Crossed:
+        """Decide what a device gets for a setup code: the code's stream first, then the device's."""
+        device = command.knock.device
+        code = (await self.enrolment(command.code)).code
+        minter = code.minter if code else None
+        if minter in self.doubted:
+            raise Refused(Reason.BUSY)
+        code_place = (self._enrolments, enrolment_stream(command.code))
+        places: tuple[Place, ...] = (code_place, (self._devices, device_stream(device)))
+        if minter in {None, device}:
+            return await self._across(places, command, lambda e, d: redeem(e, d, d if minter else None, command))
+        place = (self._devices, device_stream(minter or ""))
+        return await self._across((*places, place), command, lambda e, d, by: (*redeem(e, d, by, command), ()))
+
+    async def handle_rejection(self, command: Reject) -> Handled[Device, DeviceEvent]:
+        """Decide a rejection, which also voids the setup code that stands behind the request."""
+        stream = device_stream(command.device)
+        for _ in range(ATTEMPTS):
+            pending = (await self.device(command.device)).pending
+            code = pending.code if pending and pending.request == command.request else None
+            known = replace(command, code=code)
+            try:
+                if code is None:
+                    return await self.handle(known)
+                places: tuple[Place, ...] = ((self._devices, stream), (self._enrolments, enrolment_stream(code)))
+                crossed = await self._across(places, known, lambda d, e, c=known: reject(e, d, c)[::-1])
+            except Refused as refused:
+                if refused.reason is not Reason.BUSY:
+                    raise
+                continue
+            events = cast("tuple[DeviceEvent, ...]", crossed.events[0])
+            rows = tuple(record for record in crossed.records if record.stream == stream)
+            return Handled(events, rows, crossed.states[0], rows[-1].version if rows else 0)
+        raise Refused(Reason.BUSY)
+
     async def _handle(
         self,
-        streams: "Streams[S]",
+        streams: Streams[S],
         stream: str,
         command: C,
         rule: Callable[[S, C], tuple[E, ...]],
@@ -228,7 +297,7 @@ class Desk:
 
     async def _settle(
         self,
-        streams: "Streams[S]",
+        streams: Streams[S],
         stream: str,
         command: C,
         rule: Callable[[S, C], tuple[E, ...]],
@@ -274,11 +343,95 @@ class Desk:
                 return cast("Handled[S, E]", await self._earlier(streams, stream, outcome.records))
             self.written = max(self.written, outcome.position)
             after = streams.put(stream, version, state, cast("tuple[AnyEvent, ...]", events), outcome.records)
-            for family in (self._devices, self._houses, self._nodes, self._hooks):
+            for family in self._families:
                 if family is not streams:
                     family.wrote(outcome.records)
             return Handled(events, outcome.records, after, version + len(events))
         raise Refused(Reason.BUSY)
+
+    async def _across(
+        self, places: tuple[Place, ...], command: Command, rule: Callable[..., tuple[tuple[AnyEvent, ...], ...]]
+    ) -> Crossed:
+        """Decide one command over several streams and store all that follows, or none of it. Raises as `handle` does.
+
+        `rule` takes their states and gives their events, in the order of `places`. A stream that gets no event is held to its
+        version all the same: what was decided on it is so at commit.
+        """
+        taken: list[str] = []
+        try:
+            # In one order everywhere, so that no two commands wait for each other.
+            for stream in sorted(stream for _, stream in places):
+                await self._turn(stream)
+                taken.append(stream)
+            return await self._settle_across(places, command, rule)
+        finally:
+            for stream in taken:
+                self._pass_on(stream)
+
+    async def _settle_across(
+        self, places: tuple[Place, ...], command: Command, rule: Callable[..., tuple[tuple[AnyEvent, ...], ...]]
+    ) -> Crossed:
+        fresh = False
+        for attempt in range(ATTEMPTS):
+            if attempt > 1:
+                await anyio.sleep(0.001 * attempt)
+            found = [await family.get(stream) for family, stream in places]
+            states = tuple(state for state, _ in found)
+            refused, guards = None, dict[str, Slice]()
+            events: tuple[tuple[AnyEvent, ...], ...] = tuple(() for _ in places)
+            try:
+                if command.by.standing is not None:
+                    await self._vouched(command.by.standing, "", guards)
+                events = rule(*states)
+            except Refused as no:
+                refused = no
+            if not any(events):
+                if not fresh:
+                    await self._catch_up_all(places)
+                    fresh = True
+                    continue
+                if records := await self._log.command(command.id):
+                    return await self._earlier_across(places, records)
+                if refused is not None:
+                    raise refused
+                return Crossed(events, states, ())
+            slices = [
+                Slice(stream, version, self._drafts(news, command))
+                for (_, stream), (_, version), news in zip(places, found, events, strict=True)
+            ]
+            held = {stream for _, stream in places}
+            slices += [guard for stream, guard in guards.items() if stream not in held]
+            outcome = await self._append(slices, command)
+            if isinstance(outcome, Conflict):
+                log.debug("conflict", stream=outcome.stream, expected=outcome.expected, actual=outcome.actual)
+                await self._catch_up_all(places)
+                fresh = True
+                for family, stream in places:
+                    family.drop(stream)
+                for stream in guards:
+                    self._devices.drop(stream)
+                continue
+            if not _stored_across(outcome.records, slices):
+                return await self._earlier_across(places, outcome.records)
+            self.written = max(self.written, outcome.position)
+            for known in self._families:
+                known.wrote(outcome.records)
+            after = tuple(
+                family.took(stream, version, state, news)
+                for (family, stream), (state, version), news in zip(places, found, events, strict=True)
+            )
+            return Crossed(events, after, outcome.records)
+        raise Refused(Reason.BUSY)
+
+    async def _earlier_across(self, places: tuple[Place, ...], records: tuple[Record, ...]) -> Crossed:
+        await self._catch_up_all(places)
+        states = tuple([(await family.get(stream))[0] for family, stream in places])
+        events = [tuple(decode(row) for row in records if row.stream == stream) for _, stream in places]
+        return Crossed(cast("tuple[tuple[AnyEvent, ...], ...]", tuple(events)), states, records)
+
+    async def _catch_up_all(self, places: tuple[Place, ...]) -> None:
+        for family in dict.fromkeys((self._devices, *(family for family, _ in places))):
+            await family.catch_up()
 
     async def _append(self, slices: Sequence[Slice], command: Command) -> Appended | Conflict:
         """Append; where an end of access could not be stored, its device is refused until one is, or until a restart (V6)."""
@@ -344,17 +497,17 @@ class Desk:
             seen += len(found)
         return False
 
-    async def _answered(self, streams: "Streams[S]", stream: str, command: Command) -> Handled[S, object] | None:
+    async def _answered(self, streams: Streams[S], stream: str, command: Command) -> Handled[S, object] | None:
         """A caller whose answer was lost asks again with the same command id and gets the first answer, not a refusal."""
         records = await self._log.command(command.id)
         return await self._earlier(streams, stream, records) if records else None
 
-    async def _earlier(self, streams: "Streams[S]", stream: str, records: tuple[Record, ...]) -> Handled[S, object]:
+    async def _earlier(self, streams: Streams[S], stream: str, records: tuple[Record, ...]) -> Handled[S, object]:
         await self._catch_up(streams)
         state, version = await streams.get(stream)
         return Handled(tuple(decode(record) for record in records), records, state, version, repeated=True)
 
-    async def _catch_up(self, streams: "Streams[S]") -> None:
+    async def _catch_up(self, streams: Streams[S]) -> None:
         """Take in what any process has written since, as far as a decision on these streams rests on it."""
         await self._devices.catch_up()
         if streams is not self._devices:
@@ -366,177 +519,14 @@ def _united(scopes: tuple[str, ...], ceiling: tuple[str, ...]) -> tuple[str, ...
     return tuple(dict.fromkeys((*scopes, *ceiling)))
 
 
+def _stored_across(records: Sequence[Record], slices: Sequence[Slice]) -> bool:
+    """Say the same of rows over several streams."""
+    wanted = [(cut.stream, cut.expected + 1 + n, d.body) for cut in slices for n, d in enumerate(cut.drafts)]
+    return [(record.stream, record.version, record.body) for record in records] == wanted
+
+
 def _stored_as(records: Sequence[Record], stream: str, version: int, drafts: Sequence[Draft]) -> bool:
     """Say whether the rows are these drafts after this version, and not what an earlier asking with the same id has stored."""
     if records[0].stream != stream or records[0].version != version + 1:
         return False
     return [record.body for record in records] == [drafted.body for drafted in drafts]
-
-
-class _Reading:
-    """A stream that is being read: by how many, and the latest version known to have been stored meanwhile."""
-
-    __slots__ = ("readers", "seen")
-
-    def __init__(self) -> None:
-        self.readers = 0
-        self.seen = 0
-
-
-class Streams(Generic[S]):
-    """A bounded cache of folded streams, kept current by reading the log's new rows.
-
-    What is cached is true at the mark or later. Whatever is read or written beside the following must prove that before it
-    is kept: rows that went by meanwhile are looked at by nobody again.
-    """
-
-    def __init__(self, events: EventLog, folder: Folder[S], size: int) -> None:
-        self._log = events
-        self._folder = folder
-        self._size = size
-        self._cached: OrderedDict[str, tuple[S, int]] = OrderedDict()
-        self._mark: Mark | None = None
-        self._era = 0
-        self._lock = anyio.Lock()
-        self._ours: dict[int, Mark] = {}
-        self._readings: dict[str, _Reading] = {}
-
-    @property
-    def position(self) -> int:
-        """The position up to which the log has been taken in."""
-        return self._mark.position if self._mark else 0
-
-    def cached(self, stream: str) -> tuple[S, int] | None:
-        """Return a stream's state and version if they are cached."""
-        hit = self._cached.get(stream)
-        if hit is not None:
-            self._cached.move_to_end(stream)
-        return hit
-
-    async def get(self, stream: str) -> tuple[S, int]:
-        """Return a stream's state and version: from the cache, or folded from its rows."""
-        hit = self.cached(stream)
-        if hit is not None:
-            return hit
-        found = await self._load(stream)
-        # Another task may have put a later version meanwhile.
-        later = self._cached.get(stream)
-        return later if later is not None and later[1] > found[1] else self._keep(stream, found)
-
-    async def _load(self, stream: str) -> tuple[S, int]:
-        rows = await self._read(stream)
-        state = self._folder.initial
-        for row in rows:
-            state = self._folder.fold(state, decode(row))
-        return state, rows[-1].version if rows else 0
-
-    async def _read(self, stream: str) -> tuple[Record, ...]:
-        """Read a stream's rows, again if the following has passed later ones of it meanwhile."""
-        reading = self._readings.setdefault(stream, _Reading())
-        reading.readers += 1
-        try:
-            while True:
-                era = self._era
-                rows = await self._log.stream(stream)
-                if era == self._era and (rows[-1].version if rows else 0) >= reading.seen:
-                    return rows
-                await self.catch_up()
-        finally:
-            reading.readers -= 1
-            if not reading.readers:
-                self._readings.pop(stream, None)
-
-    def put(self, stream: str, version: int, state: S, events: Sequence[AnyEvent], records: Sequence[Record]) -> S:
-        """Take in events that this process appended after `version`."""
-        for event in events:
-            state = self._folder.fold(state, event)
-        self.wrote(records)
-        self._passed(stream, version + len(events))
-        hit = self._cached.get(stream)
-        # A state that is no longer cached may have had successors that went by unseen; the next reader folds it anew.
-        if hit is not None and hit[1] <= version:
-            self._keep(stream, (state, version + len(events)))
-        return state
-
-    def wrote(self, records: Sequence[Record]) -> None:
-        """Note rows that need not be read again, so that following costs nothing where nobody else writes."""
-        if self._mark is None:
-            return
-        mark = Mark(records[-1].position, records[-1].hash)
-        if records[0].position == self._mark.position + 1 and not self._ours:
-            self._mark = mark
-            return
-        if len(self._ours) >= MOST_OURS:
-            self._ours.clear()
-        self._ours[records[0].position] = mark
-        while last := self._ours.pop(self._mark.position + 1, None):
-            self._mark = last
-
-    def drop(self, stream: str) -> None:
-        """Forget a stream's state; the next reader folds it anew."""
-        self._cached.pop(stream, None)
-
-    async def catch_up(self) -> None:
-        """Fold the rows above the mark into what is cached; begin anew where the log is no longer the one that was followed."""
-        if await self._log.head() == self._mark:
-            return
-        async with self._lock:
-            if self._mark is None:
-                # States folded before the first look are already as new as the log was when they were read.
-                self._begin(await self._log.head())
-            elif not await self._take_in(self._mark):
-                log.error("history changed", position=self.position)
-                self._begin(await self._log.head())
-
-    def _begin(self, mark: Mark) -> None:
-        self._cached.clear()
-        self._ours.clear()
-        for reading in self._readings.values():
-            reading.seen = 0
-        self._mark = mark
-        self._era += 1
-
-    async def _take_in(self, mark: Mark) -> bool:
-        """Take in all rows after the mark; False where the log has another row, or none, at the mark itself."""
-        while True:
-            rows = await self._log.scan(after=max(mark.position - 1, 0), limit=BATCH)
-            if mark.position:
-                if not rows or Mark(rows[0].position, rows[0].hash) != mark:
-                    return False
-                rows = rows[1:]
-            for row in rows:
-                self._take(row, mark.hash)
-                mark = Mark(row.position, row.hash)
-            if mark.position > self.position:
-                self._mark = mark
-                self._ours = {first: last for first, last in self._ours.items() if first > mark.position}
-            if len(rows) < BATCH - 1:
-                return True
-
-    def _take(self, row: Record, previous: bytes) -> None:
-        self._passed(row.stream, row.version)
-        hit = self._cached.get(row.stream)
-        if hit is None or row.version <= hit[1]:
-            return
-        # One damaged row closes its own stream, for whoever asks for it next; the others go on (D2).
-        self.drop(row.stream)
-        why = flaw(row, previous)
-        if why is not None:
-            log.error("row damaged", position=row.position, stream=row.stream, why=why)
-        elif row.version == hit[1] + 1:
-            try:
-                self._keep(row.stream, (self._folder.fold(hit[0], decode(row)), row.version))
-            except EventUnreadable as error:
-                log.error("event unreadable", position=error.position, stream=row.stream)
-
-    def _passed(self, stream: str, version: int) -> None:
-        reading = self._readings.get(stream)
-        if reading is not None:
-            reading.seen = max(reading.seen, version)
-
-    def _keep(self, stream: str, found: tuple[S, int]) -> tuple[S, int]:
-        self._cached[stream] = found
-        self._cached.move_to_end(stream)
-        while len(self._cached) > self._size:
-            self._cached.popitem(last=False)
-        return found

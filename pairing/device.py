@@ -74,7 +74,7 @@ class Retired(Struct, frozen=True, gc=False):
 
 
 class Grant(Struct, frozen=True, gc=False):
-    """What was approved. `scopes` is the baseline as asked; `tokens` is sorted by role."""
+    """What was approved. `scopes` is the baseline as asked; `tokens` is sorted by role; `code` the setup code behind it."""
 
     key: str
     means: Means
@@ -89,6 +89,7 @@ class Grant(Struct, frozen=True, gc=False):
     created_at: int
     approved_at: int
     tokens: tuple[Token, ...] = ()
+    code: str | None = None
 
     def token(self, role: str) -> Token | None:
         """Return the token of a role, revoked or not."""
@@ -133,6 +134,7 @@ class Pending(Struct, frozen=True, gc=False):
     seen: str
     named: str
     digest: str
+    code: str | None = None
 
     def expired(self, now: int) -> bool:
         """Say whether nobody may answer it any more."""
@@ -279,6 +281,7 @@ def _opened(event: RequestOpened) -> Pending:
         seen=event.seen,
         named=event.named,
         digest=event.digest,
+        code=event.code,
     )
 
 
@@ -296,6 +299,7 @@ def _refreshed(pending: Pending | None, event: RequestRefreshed) -> Pending | No
         seen=event.seen,
         named=event.named,
         digest=event.digest,
+        code=event.code,
     )
 
 
@@ -323,6 +327,7 @@ def _paired(event: DevicePaired) -> Grant:
         named=event.named,
         created_at=event.at,
         approved_at=event.at,
+        code=event.code,
     )
 
 
@@ -339,6 +344,7 @@ def _upgraded(grant: Grant | None, event: DeviceUpgraded) -> Grant | None:
         client_mode=event.client_mode,
         named=event.named,
         approved_at=event.at,
+        code=event.code or grant.code,
     )
 
 

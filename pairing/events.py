@@ -10,7 +10,7 @@ from msgspec import Struct
 
 Need: TypeAlias = Literal["not-paired", "metadata-upgrade", "role-upgrade", "scope-upgrade"]
 HookPause: TypeAlias = Literal["asked", "failing", "gone", "key-lost"]
-Means: TypeAlias = Literal["owner", "silent", "trusted-cidr"]
+Means: TypeAlias = Literal["owner", "silent", "trusted-cidr", "bootstrap"]
 
 
 class Actor(Struct, frozen=True, gc=False, omit_defaults=True):
@@ -59,8 +59,11 @@ class Event(Struct, frozen=True, gc=False, kw_only=True, tag_field="kind"):
     at: int
 
 
-class RequestOpened(Event, frozen=True, tag="request.opened"):
-    """A device asked for access that it does not have. `seen` is a keyed tag of the personal fields, `digest` of it all."""
+class RequestOpened(Event, frozen=True, omit_defaults=True, tag="request.opened"):
+    """A device asked for access that it does not have. `seen` is a keyed tag of the personal fields, `digest` of it all.
+
+    `code` is the enrolment whose setup code it came with.
+    """
 
     PERSONAL: ClassVar[bool] = True
     request: str
@@ -81,9 +84,10 @@ class RequestOpened(Event, frozen=True, tag="request.opened"):
     seen: str
     named: str
     digest: str
+    code: str | None = None
 
 
-class RequestRefreshed(Event, frozen=True, tag="request.refreshed"):
+class RequestRefreshed(Event, frozen=True, omit_defaults=True, tag="request.refreshed"):
     """The same ask came again and a reviewer would see something else now: another name or address, or a later expiry."""
 
     PERSONAL: ClassVar[bool] = True
@@ -97,6 +101,7 @@ class RequestRefreshed(Event, frozen=True, tag="request.refreshed"):
     seen: str
     named: str
     digest: str
+    code: str | None = None
 
 
 class RequestSuperseded(Event, frozen=True, tag="request.superseded"):
@@ -137,8 +142,11 @@ class RequestWithdrawn(Event, frozen=True, tag="request.withdrawn"):
     request: str
 
 
-class DevicePaired(Event, frozen=True, tag="device.paired"):
-    """A device without a grant got one. `scopes` is the approved baseline as asked, not normalised."""
+class DevicePaired(Event, frozen=True, omit_defaults=True, tag="device.paired"):
+    """A device without a grant got one. `scopes` is the approved baseline as asked, not normalised.
+
+    `code` is the enrolment whose setup code stood behind the request.
+    """
 
     device: str
     key: str
@@ -152,9 +160,10 @@ class DevicePaired(Event, frozen=True, tag="device.paired"):
     client_id: str | None
     client_mode: str | None
     named: str
+    code: str | None = None
 
 
-class DeviceUpgraded(Event, frozen=True, tag="device.upgraded"):
+class DeviceUpgraded(Event, frozen=True, omit_defaults=True, tag="device.upgraded"):
     """A paired device's grant was approved anew; `roles` and `scopes` are the whole baseline afterwards."""
 
     request: str
@@ -167,6 +176,7 @@ class DeviceUpgraded(Event, frozen=True, tag="device.upgraded"):
     client_id: str | None
     client_mode: str | None
     named: str
+    code: str | None = None
 
 
 class DeviceDescribed(Event, frozen=True, tag="device.described"):
@@ -386,6 +396,73 @@ class NodeForgotten(Event, frozen=True, tag="node.forgotten"):
     rows: int
 
 
+class EnrolmentIssued(Event, frozen=True, tag="enrolment.issued"):
+    """A setup code was minted. Only `secret`, a keyed hash of its token by the gateway key `key`, is kept.
+
+    Up to `uses` devices may redeem it until `expires_at`, each for exactly these roles and scopes; `approves` says that redeeming
+    is approval for an operator too. `minter` is the device whose session minted it, `under` the generation of the shared secret
+    that vouched for that session: the code dies with either. `labelled` is a keyed tag of the label (in `Personal`).
+    """
+
+    PERSONAL: ClassVar[bool] = True
+    code: str
+    secret: str
+    key: str
+    profile: str
+    roles: tuple[str, ...]
+    scopes: tuple[str, ...]
+    uses: int
+    approves: bool
+    expires_at: int
+    minter: str | None
+    under: str | None
+    labelled: str | None
+
+
+class EnrolmentBound(Event, frozen=True, tag="enrolment.bound"):
+    """A device showed the code and holds one of its uses, but what it asked is for a person to approve."""
+
+    device: str
+    key: str
+
+
+class EnrolmentRedeemed(Event, frozen=True, tag="enrolment.redeemed"):
+    """A device was let in by the code. `tokens` names by role the generations of the tokens that are handed to it."""
+
+    device: str
+    key: str
+    tokens: dict[str, str]
+
+
+class EnrolmentDelivered(Event, frozen=True, tag="enrolment.delivered"):
+    """The tokens were sent to the device; whether they arrived is not known yet."""
+
+    device: str
+
+
+class EnrolmentAcknowledged(Event, frozen=True, tag="enrolment.acknowledged"):
+    """The device used what it was handed: the code is of no more use to it."""
+
+    device: str
+
+
+class EnrolmentOverused(Event, frozen=True, tag="enrolment.overused"):
+    """A device whose key is proven showed the code when every use of it was taken. Recorded a few times only."""
+
+    device: str
+
+
+class EnrolmentRevoked(Event, frozen=True, tag="enrolment.revoked"):
+    """The code was taken back, by an operator or because the request `request` that it stood behind was rejected."""
+
+    PERSONAL: ClassVar[bool] = True
+    request: str | None
+
+
+class EnrolmentExpired(Event, frozen=True, tag="enrolment.expired"):
+    """The code's time ran out before all its uses were redeemed."""
+
+
 DeviceEvent: TypeAlias = (
     RequestOpened
     | RequestRefreshed
@@ -409,7 +486,17 @@ DeviceEvent: TypeAlias = (
 GatewayEvent: TypeAlias = GatewayStarted | GatewayStopped | PolicyChanged
 NodeEvent: TypeAlias = NodeRequested | NodeApproved | NodeRejected | NodeRemoved | NodeRenamed | NodeForgotten
 HookEvent: TypeAlias = HookAdded | HookRemoved | HookPaused | HookResumed | HookReplayed
-AnyEvent: TypeAlias = DeviceEvent | GatewayEvent | NodeEvent | HookEvent
+EnrolmentEvent: TypeAlias = (
+    EnrolmentIssued
+    | EnrolmentBound
+    | EnrolmentRedeemed
+    | EnrolmentDelivered
+    | EnrolmentAcknowledged
+    | EnrolmentOverused
+    | EnrolmentRevoked
+    | EnrolmentExpired
+)
+AnyEvent: TypeAlias = DeviceEvent | GatewayEvent | NodeEvent | HookEvent | EnrolmentEvent
 
 
 class Unknown(Struct, frozen=True, gc=False, kw_only=True):
@@ -437,6 +524,11 @@ def node_stream(node: str) -> str:
 def hook_stream(hook: str) -> str:
     """Return the name of a webhook's stream."""
     return f"hook:{hook}"
+
+
+def enrolment_stream(code: str) -> str:
+    """Return the name of a setup code's stream, by its id."""
+    return f"enrolment:{code}"
 
 
 GATEWAY_STREAM = "gateway"

@@ -92,6 +92,10 @@ class Reason(Enum):
     HOOK_URL = "hook-url"
     HOOK_KINDS = "hook-kinds"
     TOO_MANY_HOOKS = "too-many-hooks"
+    ENROLMENT_DENIED = "enrolment-denied"
+    UNKNOWN_ENROLMENT = "unknown-setup-code"
+    ENROLMENT_BOUNDS = "setup-code-bounds"
+    ENROLMENT_ADDRESS = "setup-code-address"
     REQUEST_CHANGED = "request-changed"
     LAST_OPERATOR = "last-operator"
     REASON_REQUIRED = "reason-required"
@@ -353,6 +357,34 @@ SAYINGS: dict[Reason, Saying] = {
     ),
     Reason.LABEL_REQUIRED: Saying(
         _INVALID, "label required", "Give a label of 1 to 64 characters.", "LABEL_REQUIRED", exit=Exit.USAGE
+    ),
+    Reason.ENROLMENT_DENIED: Saying(
+        _INVALID,
+        "setup codes denied",
+        "Setup codes are for operators with operator.pairing; a device's own session has none. On the gateway's host: "
+        "pairing enroll list",
+        "ENROLMENT_DENIED",
+    ),
+    Reason.UNKNOWN_ENROLMENT: Saying(
+        _INVALID,
+        "unknown setup code",
+        "See which there are: pairing enroll list",
+        "UNKNOWN_SETUP_CODE",
+        Exit.NOT_FOUND,
+    ),
+    Reason.ENROLMENT_BOUNDS: Saying(
+        _INVALID,
+        "a setup code has 1 to {uses} uses and lives for up to {days} days",
+        "For example: pairing enroll new --uses 10 --expires 1d",
+        "SETUP_CODE_BOUNDS",
+        Exit.USAGE,
+    ),
+    Reason.ENROLMENT_ADDRESS: Saying(
+        _INVALID,
+        "no setup code for this address: {why}",
+        "Give the address at which devices reach the gateway: pairing enroll new --url wss://gateway.example.net",
+        "SETUP_CODE_ADDRESS",
+        Exit.USAGE,
     ),
     Reason.REQUEST_CHANGED: Saying(
         _INVALID,

@@ -16,6 +16,14 @@ from .events import (
     DeviceRemoved,
     DeviceRenamed,
     DeviceUpgraded,
+    EnrolmentAcknowledged,
+    EnrolmentBound,
+    EnrolmentDelivered,
+    EnrolmentExpired,
+    EnrolmentIssued,
+    EnrolmentOverused,
+    EnrolmentRedeemed,
+    EnrolmentRevoked,
     GatewayStarted,
     GatewayStopped,
     GlassBroken,
@@ -129,6 +137,22 @@ def sentence(stream: str, event: AnyEvent | Unknown, meta: Meta | None, naming: 
             return f"{whose} was resumed by {by}"
         case HookReplayed():
             return f"{whose} sends everything after position {event.after} once more, by {by}"
+        case EnrolmentIssued():
+            return f"{_uses(event.uses)} was minted by {by}, giving {access(event.roles, event.scopes)}"
+        case EnrolmentBound():
+            return f"{device(event.device, naming)} came with {whose} and waits for approval"
+        case EnrolmentRedeemed():
+            return f"{device(event.device, naming)} was let in by {whose}"
+        case EnrolmentDelivered():
+            return f"{device(event.device, naming)} was sent what {whose} gives"
+        case EnrolmentAcknowledged():
+            return f"{device(event.device, naming)} used what {whose} gave"
+        case EnrolmentOverused():
+            return f"{device(event.device, naming)} tried {whose}, of which no use was left"
+        case EnrolmentRevoked():
+            return f"{whose} was taken back by {by}" + (f" with {_request(event.request)}" if event.request else "")
+        case EnrolmentExpired():
+            return f"the time of {whose} ran out"
         case Unknown():
             return f"{whose}: {_said(event.kind)}, which a newer version recorded"
         case _:
@@ -142,6 +166,8 @@ def subject(stream: str, naming: Naming) -> str:
         return device(id, naming)
     if family == "node":
         return device(id, naming, "node")
+    if family == "enrolment":
+        return f"setup code {_said(id[:_SHORT])}"
     return f"{_said(family)} {_said(id)}" if id else f"the {_said(family)}"
 
 
@@ -185,6 +211,8 @@ def _means(means: Means, by: str) -> str:
             return f"by {by}"
         case "silent":
             return "without asking anybody, being local and knowing the shared secret,"
+        case "bootstrap":
+            return "without asking anybody, coming with a setup code,"
         case "trusted-cidr":
             return "without asking anybody, coming from a trusted network,"
         case _:
@@ -203,6 +231,10 @@ def _paused(why: HookPause, error: str | None, by: str) -> str:
             return ": the gateway key of its secret is missing"
         case _:
             assert_never(why)
+
+
+def _uses(uses: int) -> str:
+    return "a setup code" if uses == 1 else f"a join key for {uses} devices"
 
 
 def _request(id: str) -> str:

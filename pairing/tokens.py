@@ -10,6 +10,7 @@ from msgspec import Struct
 from msgspec.structs import force_setattr
 
 from .device import Device
+from .enrolment import Code
 from .identity import b64url
 from .nodes import NodeState
 
@@ -57,6 +58,14 @@ class GatewayKey(Struct, frozen=True):
         """Return the 32 bytes that sign what a webhook sends."""
         return self._mac("pairing hook v1", hook)
 
+    def enrolment_id(self, bootstrap: str) -> str:
+        """Return the id of the enrolment that a bootstrap token stands for: 32 hex characters that tell nothing by themselves."""
+        return self._mac("pairing enrolment id v1", bootstrap).hex()[:32]
+
+    def enrolment_secret(self, bootstrap: str) -> str:
+        """Return the keyed hash of a bootstrap token that is stored: 64 hex characters."""
+        return self._mac("pairing enrolment secret v1", bootstrap).hex()
+
     def tag(self, purpose: str, *parts: str | None) -> str:
         """Return 16 hex characters that are equal for equal parts and tell nothing to those without the key."""
         marked = [part for value in parts for part in ("0" if value is None else "1", value or "")]
@@ -95,6 +104,15 @@ class Keyring(Struct, frozen=True):
             if key and hmac.compare_digest(key.token(device, role, issue).encode(), shown):
                 return issue
         return None
+
+    def enrolment_ids(self, bootstrap: str) -> tuple[str, ...]:
+        """Return the ids under which a bootstrap token can be known: one for each key, the present one's first."""
+        return tuple(key.enrolment_id(bootstrap) for key in (self.current, *self.older))
+
+    def is_bootstrap(self, code: Code, presented: str) -> bool:
+        """Say whether a bootstrap token is that of a setup code; compared in constant time (T3)."""
+        key = self.find(code.key)
+        return key is not None and hmac.compare_digest(key.enrolment_secret(presented), code.secret)
 
     def node_token(self, state: NodeState, node: str) -> str | None:
         """Return the token of a node's approval; None without an approval, or without its key."""

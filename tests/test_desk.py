@@ -33,7 +33,7 @@ from pairing.commands import (
     Start,
     Wanted,
 )
-from pairing.desk import ATTEMPTS, MOST_OURS, Desk
+from pairing.desk import ATTEMPTS, Desk
 from pairing.device import INITIAL, evolve
 from pairing.events import Actor, RequestOpened, TokenRotated, device_stream
 from pairing.log.codec import decode
@@ -42,6 +42,7 @@ from pairing.log.memory import MemoryLog
 from pairing.log.port import Conflict, Draft, Slice
 from pairing.log.sqlite import SqliteLog
 from pairing.refusals import Reason, Refused
+from pairing.streams import MOST_OURS
 
 NOW = 1_777_000_000_000
 PHONE, LAPTOP, TABLET = "a" * 64, "b" * 64, "c" * 64

@@ -90,7 +90,7 @@ def test_a_name_cannot_pass_for_a_sentence():
         (device_stream("e" * 64), "device eeeeeeee"),
         (node_stream("e" * 64), "node eeeeeeee"),
         ("gateway", "the gateway"),
-        ("enrolment:42", "enrolment 42"),
+        ("enrolment:42", "setup code 42"),
     ],
 )
 def test_whom_a_stream_is_about(stream, said):

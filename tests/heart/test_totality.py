@@ -12,6 +12,7 @@ from pairing.events import (
     Actor,
     AnyEvent,
     DeviceEvent,
+    EnrolmentEvent,
     Event,
     GatewayEvent,
     GatewayStarted,
@@ -89,6 +90,7 @@ def test_every_event_is_in_the_catalogue():
             *get_args(GatewayEvent),
             *get_args(NodeEvent),
             *get_args(HookEvent),
+            *get_args(EnrolmentEvent),
         }
     )
     kinds = [kind.__struct_config__.tag for kind in all_kinds()]

@@ -1,0 +1,87 @@
+"""What happens when a device shows a setup code, or when a request that came with one is rejected: two streams, one decision.
+
+Pure. Each function returns the events of the code's stream and those of the device's, which are stored all or none.
+"""
+
+from typing import Final, TypeAlias
+
+from msgspec.structs import replace
+
+from .authority import NODE, OPERATOR
+from .commands import Redeem, Reject, Standing
+from .decide import admit, decide, fold
+from .device import Device, shortfalls, stands
+from .enrolment import SPENT, Code, Enrolment, Holder, fault
+from .events import DeviceEvent, EnrolmentBound, EnrolmentEvent, EnrolmentOverused, EnrolmentRedeemed, EnrolmentRevoked
+from .refusals import Reason, Refused
+
+Both: TypeAlias = tuple[tuple[EnrolmentEvent, ...], tuple[DeviceEvent, ...]]
+
+# A flood of attempts must not grow a log that is kept for ever.
+MOST_OVERUSES: Final = 16
+OVERUSE_PAUSE_MS: Final = 60_000
+
+
+def redeem(enrolment: Enrolment, device: Device, minter: Device | None, c: Redeem) -> Both:
+    """Let a device in by a code, or have it ask. Raises `Refused`.
+
+    `minter` is the state of the device whose session minted the code, None where it was no paired device's: a code is worth
+    nothing once who minted it is out. An attempt at a code that is used up is an event where one is due, and no device's gain.
+    """
+    for newer in (enrolment.newer, device.newer):
+        if newer is not None:
+            raise Refused(Reason.NEWER_WRITER, details={"kind": newer})
+    knock = c.knock
+    why = fault(enrolment, device, knock.device, knock.wanted, c.now)
+    if why == SPENT and _overuse_due(enrolment, c.now):
+        return (EnrolmentOverused(at=c.now, device=knock.device),), ()
+    code = enrolment.code
+    if why is not None or code is None or not vouched(code, minter):
+        raise Refused(Reason.BOOTSTRAP_INVALID)
+    held = enrolment.holder(knock.device)
+    knock = replace(knock, code=c.code, silence=None)
+    if silently(code, device, held, c):
+        return _let_in(device, c, admit(device, knock, code.roles, code.scopes))
+    events = decide(device, knock)
+    after = fold(device, events)
+    if shortfalls(after.grant, knock.wanted):
+        return (() if held else (EnrolmentBound(at=c.now, device=knock.device, key=knock.wanted.key),)), events
+    token = after.token(knock.wanted.role)
+    handed = {knock.wanted.role: token.issue} if token else {}
+    if held is not None and held.redeemed_at is not None and handed.items() <= held.tokens.items():
+        return (), events
+    return (EnrolmentRedeemed(at=c.now, device=knock.device, key=knock.wanted.key, tokens=handed),), events
+
+
+def vouched(code: Code, minter: Device | None) -> bool:
+    """Say whether who minted a code is still in."""
+    if code.minter is None:
+        return True
+    return minter is not None and stands(minter, Standing(code.minter, OPERATOR, None))
+
+
+def silently(code: Code, device: Device, held: Holder | None, c: Redeem) -> bool:
+    """Say whether redeeming is approval: for a bare node nobody knows yet, or where the code says so (protocol §6.9, A19)."""
+    wanted = c.knock.wanted
+    bare_node = wanted.role == NODE and not wanted.scopes
+    return device.grant is None and (held is None or held.redeemed_at is None) and (bare_node or code.approves)
+
+
+def reject(enrolment: Enrolment, device: Device, c: Reject) -> Both:
+    """Say no to a request, and thereby to the code that stands behind it (B7). Raises `Refused`."""
+    events = decide(device, c)
+    if enrolment.newer is not None:
+        raise Refused(Reason.NEWER_WRITER, details={"kind": enrolment.newer})
+    over = not events or enrolment.code is None or enrolment.revoked_at is not None
+    return (() if over else (EnrolmentRevoked(at=c.now, request=c.request),)), events
+
+
+def _overuse_due(enrolment: Enrolment, now: int) -> bool:
+    last = enrolment.overused_at
+    return enrolment.overuses < MOST_OVERUSES and (last is None or now - last >= OVERUSE_PAUSE_MS)
+
+
+def _let_in(device: Device, c: Redeem, events: tuple[DeviceEvent, ...]) -> Both:
+    after = fold(device, events)
+    tokens = {token.role: token.issue for token in after.grant.tokens} if after.grant else {}
+    return (EnrolmentRedeemed(at=c.now, device=c.knock.device, key=c.knock.wanted.key, tokens=tokens),), events
