@@ -4,6 +4,7 @@ import click
 
 from .devices_approve import approve
 from .devices_change import clear, reject, remove, rename
+from .devices_forget import forget
 from .devices_refusals import refusals
 from .devices_show import list_, show
 from .devices_tokens import revoke, rotate
@@ -21,5 +22,5 @@ def devices(context: click.Context) -> None:
         click.echo(context.get_help())
 
 
-for _command in (list_, show, approve, reject, remove, clear, rename, rotate, revoke, refusals):
+for _command in (list_, show, approve, reject, remove, clear, rename, rotate, revoke, refusals, forget):
     devices.add_command(_command)

@@ -165,6 +165,11 @@ class Desk:
         self.doubted: set[str] = set()
 
     @property
+    def log(self) -> EventLog:
+        """The log it works on."""
+        return self._log
+
+    @property
     def position(self) -> int:
         """The log position up to which states are known to be current."""
         return self._devices.position

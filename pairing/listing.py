@@ -161,6 +161,17 @@ class Match(Struct, frozen=True):
     status: Literal["paired", "pending", "gone"]
 
 
+class Acted(Struct, frozen=True):
+    """Where a device acted on others: rows that say of a person no more than where it acted from, and how many of them still do.
+
+    `kept` are the rows that say what it called another device, and where from.
+    """
+
+    positions: tuple[int, ...]
+    known: int
+    kept: tuple[int, ...]
+
+
 class Crowd(Struct, frozen=True):
     """How many requests are open: from one address, and in all."""
 
@@ -201,6 +212,9 @@ class Notes(Protocol):
     async def find(self, reference: str) -> RefusedContact | None:
         """Return the refused contact of a reference as it was told, or None where it is not, or no longer, known."""
 
+    def drop(self, device: str) -> None:
+        """Let go of all that was noted of a device."""
+
     async def recent(self, device: str | None = None, limit: int = 100) -> tuple[RefusedContact, ...]:
         """Return refused contacts, the latest first: of one device, or of all."""
 
@@ -240,6 +254,12 @@ class Listing(Protocol):
 
     async def crowd(self, address: str | None) -> Crowd:
         """Count the open requests."""
+
+    async def acted(self, device: str, *, below: int | None = None) -> Acted:
+        """Return where a device acted on others, before a position."""
+
+    async def forget(self, device: str) -> bool:
+        """Leave nothing in any file of what the log has forgotten of a device; False where some of it may be left."""
 
     async def damaged(self) -> tuple[Damage, ...]:
         """Return the rows that cannot be read, in their order. What they say is missing from every answer."""

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
-from . import contact_methods, entries, ids, node_entries, node_methods, watch_methods
+from . import contact_methods, entries, forgetting, ids, node_entries, node_methods, watch_methods
 from .authority import ADMIN, NODE, OPERATOR, PAIRING, READ, WRITE
 from .commands import (
     Approve,
@@ -407,6 +407,7 @@ _TABLE: tuple[Method[Any], ...] = (
     Method("node.pair.verify", node_methods.NodeVerifyParams, node_methods.node_pair_verify, PAIRING),
     Method("node.rename", node_methods.NodeRenameParams, node_methods.node_rename, PAIRING),
     *contact_methods.METHODS,
+    *forgetting.METHODS,
     Method("skills.bins", AnyParams, skills_bins, None, (NODE,)),
     Method("node.event", AnyParams, node_event, None, (NODE,)),
 )

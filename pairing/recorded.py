@@ -95,7 +95,7 @@ def _acting(record: Record) -> str | None:
         actor = decode_meta(record).actor
     except EventUnreadable:
         return None
-    return actor.id if actor.kind == "device" else None
+    return actor.id if actor.kind in {"device", "shared-secret"} else None
 
 
 def _placed(record: Record) -> dict[str, Any]:

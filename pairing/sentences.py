@@ -183,7 +183,7 @@ def actor(who: Actor, naming: Naming) -> str:
         case "device":
             return device(who.id or "?", naming)
         case "shared-secret":
-            return "a holder of the shared secret"
+            return f"{device(who.id, naming)} by the shared secret" if who.id else "a holder of the shared secret"
         case "local":
             return f"local user {_said(who.id or '?')}"
         case "timer":

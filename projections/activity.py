@@ -66,6 +66,7 @@ class Activity:
         self._path = path
         self._ring = ring
         self._uses: dict[tuple[str, str], Use] = {}
+        self._dropped: set[str] = set()
         self._lock = anyio.Lock()
 
     @classmethod
@@ -102,13 +103,15 @@ class Activity:
         """Write what was noted. What cannot be written stays noted, and is reported."""
         async with self._lock:
             uses, self._uses = self._uses, {}
+            dropped, self._dropped = self._dropped, set()
             changed, gone = self._ring.changes()
-            if not (uses or changed or gone):
+            if not (uses or changed or gone or dropped):
                 return
             try:
-                await self._write(uses, changed, gone)
+                await self._write(uses, changed, gone, dropped)
             except sqlite3.Error as error:
                 self._uses = uses | self._uses
+                self._dropped |= dropped
                 self._ring.unwritten(changed, gone)
                 log.warning("activity could not be written", path=str(self._path), error=str(error))
 
@@ -137,16 +140,18 @@ class Activity:
             return await self._contacts("ORDER BY at DESC LIMIT ?", (limit,))
         return await self._contacts("WHERE device = ? ORDER BY at DESC LIMIT ?", (device, limit))
 
-    async def forget(self, device: str) -> bool:
-        """Drop all that is known of a device; False where bytes of it may still be in the `-wal` file."""
+    def drop(self, device: str) -> None:
+        """Let go of all that is known of a device; the file hears of it with the next flush."""
         for owner, role in list(self._uses):
             if owner == device:
                 del self._uses[owner, role]
         self._ring.forget(device)
+        self._dropped.add(device)
+
+    async def forget(self, device: str) -> bool:
+        """Drop all that is known of a device; False where bytes of it may still be in the `-wal` file."""
+        self.drop(device)
         await self.flush()
-        async with self._lock, expendable.writing(self._db):
-            await self._db.execute("DELETE FROM uses WHERE device = ?", (device,))
-            await self._db.execute("DELETE FROM contacts WHERE device = ?", (device,))
         return await expendable.settle(self._db)
 
     async def close(self) -> None:
@@ -155,8 +160,13 @@ class Activity:
             await self.flush()
             await expendable.close(self._db)
 
-    async def _write(self, uses: dict[tuple[str, str], Use], changed: list[RefusedContact], gone: list[str]) -> None:
+    async def _write(
+        self, uses: dict[tuple[str, str], Use], changed: list[RefusedContact], gone: list[str], dropped: set[str]
+    ) -> None:
+        devices = [(device,) for device in dropped]
         async with expendable.writing(self._db):
+            await self._db.executemany("DELETE FROM uses WHERE device = ?", devices)
+            await self._db.executemany("DELETE FROM contacts WHERE device = ?", devices)
             await self._db.executemany(_USE, [(*key, use.issue, use.at, use.address) for key, use in uses.items()])
             await self._db.executemany("DELETE FROM contacts WHERE reference = ?", [(reference,) for reference in gone])
             await self._db.executemany(_CONTACT, [_stored(contact) for contact in changed])

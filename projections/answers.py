@@ -11,8 +11,9 @@ import msgspec
 from msgspec.structs import replace
 
 from pairing.events import Actor, device_stream, node_stream
-from pairing.listing import Fate, Match, NodeAskedRow, NodeRow, PairedRow, PendingRow, TokenRow
+from pairing.listing import Acted, Fate, Match, NodeAskedRow, NodeRow, PairedRow, PendingRow, TokenRow
 
+from . import audit
 from .activity import Use
 from .spans import held, last_of
 from .tokens import APPROVING
@@ -114,6 +115,13 @@ SELECT {_REACHED}, low FROM cut WHERE low = high"""  # noqa: S608
 # Where a damaged log has gaps.
 POSITION_BY_LOOKING = f"""
 SELECT {_REACHED}, ifnull(max(position), 0) FROM events WHERE recorded_at <= :time"""  # noqa: S608
+
+ACTED = f"""
+SELECT {_REACHED}, e.position, e.address IS NOT NULL, k.word IN ({audit.OTHERS})
+  FROM events e JOIN words k ON k.id = e.kind
+ WHERE e.actor IN ({audit.ACTORS.format(":stream")})
+   AND e.position < :below AND e.stream NOT IN (SELECT id FROM words WHERE word IN (:stream, :node))
+ ORDER BY e.position"""  # noqa: S608
 
 DAMAGED = f"""
 SELECT {_REACHED}, w.word, x.position, x.why FROM damages x JOIN words w ON w.id = x.stream ORDER BY x.position"""  # noqa: S608
@@ -270,6 +278,16 @@ def match(row: tuple[Any, ...]) -> Match:
         paired_name if paired else pending_name,
         label,
         "paired" if paired else "pending" if pending else "gone",
+    )
+
+
+def acted(rows: Iterable[tuple[Any, ...]]) -> Acted:
+    """Return the rows of `ACTED`."""
+    found = [(position, known, other) for _, position, known, other in rows]
+    return Acted(
+        tuple(position for position, _, other in found if not other),
+        sum(known for _, known, other in found if not other),
+        tuple(position for position, known, other in found if other and known),
     )
 
 

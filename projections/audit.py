@@ -58,10 +58,14 @@ def reasons(read: Read) -> list[str]:
 
 
 _CODES = ("means", "need", "how")
-_OTHERS = ", ".join(sorted(f"'{kind.__struct_config__.tag}'" for kind in SPEAKS_OF_DEVICE))
-# What a device did, where the personal part is the actor's own. ?1 is the device's stream, which is named as its actor is.
-ACTED = f"""actor = ?1 AND address IS NOT NULL AND position < ?2
-    AND kind NOT IN (SELECT id FROM words WHERE word IN ({_OTHERS}))"""  # noqa: S608
+# Kinds whose personal part speaks of the device, as SQL.
+OTHERS = ", ".join(sorted(f"'{kind.__struct_config__.tag}'" for kind in SPEAKS_OF_DEVICE))
+# As whom a device acts: by its token, named as its stream is, or by the shared secret.
+ACTORS = """SELECT id FROM words WHERE word IN ({0}, 'shared-secret:' || substr({0}, 1 + length('device:')))"""
+_NAMED = ACTORS.format("(SELECT word FROM words WHERE id = ?1)")
+# What a device did, where the personal part is the actor's own. ?1 is the device's stream.
+ACTED = f"""actor IN ({_NAMED}) AND address IS NOT NULL AND position < ?2
+    AND kind NOT IN (SELECT id FROM words WHERE word IN ({OTHERS}))"""  # noqa: S608
 FORGET = (
     "UPDATE events SET address = NULL WHERE stream = ?1 AND address IS NOT NULL AND position < ?2",
     f"UPDATE events SET address = NULL WHERE {ACTED}",  # noqa: S608

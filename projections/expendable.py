@@ -18,7 +18,7 @@ import structlog
 log = structlog.get_logger("pairing.views")
 
 BUSY_MS = 500
-_TRIES, _AGAIN_S = 10, 0.05
+_TRIES, _AGAIN_S = 3, 0.05
 _DAMAGE = frozenset(
     (
         sqlite3.SQLITE_ERROR,

@@ -13,7 +13,7 @@ import anyio.lowlevel
 import structlog
 
 from pairing.events import device_stream, node_stream
-from pairing.listing import Answer, Crowd, Damage, Fate, Match, NodeAskedRow, NodeRow, PairedRow, PendingRow
+from pairing.listing import Acted, Answer, Crowd, Damage, Fate, Match, NodeAskedRow, NodeRow, PairedRow, PendingRow
 from pairing.log.port import EventLog, Mark
 
 from . import answers
@@ -36,6 +36,7 @@ _LAST_CHARACTER = "\U0010ffff"
 _PATIENCE = 20
 _REPAIRS = 3
 _AT_ONCE = 1_000
+_EVERYWHERE = 1 << 62
 
 
 class Views:
@@ -223,6 +224,12 @@ class Views:
         """Count the open requests: from an address (None: from an unknown one), and in all."""
         _, rows = await self._ask(answers.CROWD, address=address)
         return Crowd(*rows[0][1:])
+
+    async def acted(self, device: str, *, below: int | None = None) -> Acted:
+        """Return where a device acted on others, before a position."""
+        bound = _EVERYWHERE if below is None else below
+        _, rows = await self._ask(answers.ACTED, below=bound, stream=device_stream(device), node=node_stream(device))
+        return answers.acted(rows)
 
     async def damaged(self) -> tuple[Damage, ...]:
         """Return the rows of the log that cannot be read, in their order."""

@@ -14,6 +14,7 @@ from anyio.abc import TaskStatus
 from pairing import entries, node_entries
 from pairing.desk import Desk
 from pairing.events import (
+    DeviceForgotten,
     DeviceRemoved,
     DeviceRenamed,
     NodeApproved,
@@ -141,7 +142,7 @@ class Herald:
             case RequestSuperseded() | RequestWithdrawn() | RequestExpired() as ended:
                 # The wire knows two endings; these three are announced as the one that means "do not wait" (R5).
                 self._resolved(device, ended.request, "rejected", ended.at, record)
-            case DeviceRenamed():
+            case DeviceRenamed() | DeviceForgotten():
                 self._tell("device.pair.changed", {}, record)
             case Unknown():
                 # It may end access in a way that only a newer version knows; logins are refused from here on as well.

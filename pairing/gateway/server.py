@@ -20,9 +20,9 @@ from pairing.commands import Caller, Expire, Knock
 from pairing.decide import blocking, decide
 from pairing.desk import Handled
 from pairing.device import Device
-from pairing.events import Actor, DeviceEvent, RequestApproved, RequestOpened
+from pairing.events import Actor, DeviceEvent, RequestApproved, RequestOpened, device_stream
 from pairing.listing import Notes, RefusedContact
-from pairing.log.port import EventLog
+from pairing.log.port import EventLog, Record
 from pairing.machine import Machine
 from pairing.methods import METHODS
 from pairing.nodes import decide_node
@@ -78,6 +78,7 @@ _FEATURES: Final = Features(tuple(METHODS), EVENTS)
 _DEFAULTS: Final = SessionDefaults()
 _UNCOUNTED: Final = StateVersion()
 _POLICY: Final = Policy(MAX_PAYLOAD, TransportLimits().buffered_bytes, TICK_MS)
+_FORGOTTEN: Final = "device.forgotten"
 log = structlog.get_logger("pairing.gateway")
 
 
@@ -113,7 +114,7 @@ class Gateway:
         self.rules = house.rules
         self.registry = house.registry
         self.metrics = Metrics(self._now)
-        self.herald = Herald(house.events, house.service.desk, house.registry, self.metrics.heard)
+        self.herald = Herald(house.events, house.service.desk, house.registry, self._heard)
         self.watch = Watch(house.events, house.service.views, lambda: self.herald.position, house.machine)
         self._proxies = Networks(house.rules.trusted_proxies)
         self._gate = asyncio.Lock()
@@ -121,6 +122,12 @@ class Gateway:
         self._pace = Counter(WRITES, 60_000, 60_000)
         self._surfaces = Counter(SURFACES, 60_000, 60_000)
         self._links = 0
+
+    def _heard(self, record: Record) -> None:
+        self.metrics.heard(record)
+        if record.kind == _FORGOTTEN:
+            # Another process may have forgotten the device; what this one holds in memory is its own to let go of.
+            self.house.activity.drop(record.stream.removeprefix(device_stream("")))
 
     async def run(
         self,

@@ -103,6 +103,7 @@ def test_whom_a_stream_is_about(stream, said):
     [
         (Actor("device", PHONE), '"phone" (77aa01bc)'),
         (Actor("shared-secret"), "a holder of the shared secret"),
+        (Actor("shared-secret", PHONE), '"phone" (77aa01bc) by the shared secret'),
         (Actor("local", "1000"), "local user 1000"),
         (Actor("timer"), "the clock"),
         (Actor("policy"), "the policy"),

@@ -163,7 +163,8 @@ async def erase(log: EventLog, stream: str, below: int) -> None:
     acted = [
         record.position
         for record in await log.scan(limit=below - 1)
-        if actor_word(decode_meta(record).actor) == stream and type(decode(record)) not in SPEAKS_OF_DEVICE
+        if actor_word(decode_meta(record).actor).replace("shared-secret", "device") == stream
+        and type(decode(record)) not in SPEAKS_OF_DEVICE
     ]
     await log.forget_at(acted)
 
@@ -180,7 +181,15 @@ _maybe_address = st.sampled_from((*ADDRESSES, None))
 _persons = st.none() | st.builds(
     person, name=_maybe_name, address=_maybe_address, label=st.sampled_from(("Hall", "HALL", "Porch", "abcd", None))
 )
-_actors = st.sampled_from((Actor("local", "1000"), Actor("timer"), Actor("device", DEVICES[0]), Actor("shared-secret")))
+_actors = st.sampled_from(
+    (
+        Actor("local", "1000"),
+        Actor("timer"),
+        Actor("device", DEVICES[0]),
+        Actor("shared-secret"),
+        Actor("shared-secret", DEVICES[1]),
+    )
+)
 
 
 @st.composite
