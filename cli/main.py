@@ -17,6 +17,7 @@ COMMANDS = {
     "nodes": (".nodes:nodes", "Show, approve and manage what nodes may do."),
     "connect": (".connect:connect", "Connect to a gateway as a device."),
     "config": (".config:config", "Show and change the settings."),
+    "import": (".moving:imports", "Take over the devices of another gateway."),
     "log": (".log:log", "Look at the event log itself."),
     "doctor": (".doctor:doctor", "Find what is wrong here, and the next command for each."),
 }

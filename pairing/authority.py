@@ -54,10 +54,11 @@ Verb: TypeAlias = Literal[
     "break-glass",
     "forget",
     "enrol",
+    "import",
 ]
 _FREE: frozenset[Verb] = frozenset({"read", "reject", "rename", "remove-node"})
 _HELD: frozenset[Verb] = frozenset({"approve-node", "hooks"})
-_CONTAINED: frozenset[Verb] = frozenset({"approve", "rotate", "revoke", "remove", "break-glass", "forget", "enrol"})
+_CONTAINED: frozenset[Verb] = frozenset({"approve", "rotate", "revoke", "remove", "break-glass", "forget", "enrol", "import"})
 
 
 def tidy(scopes: Iterable[str]) -> tuple[str, ...]:

@@ -154,7 +154,42 @@ class Forget(DeviceBound, frozen=True, kw_only=True):
     rows: int
 
 
-DeviceCommand: TypeAlias = Knock | Approve | Reject | Expire | Remove | Rename | Rotate | Revoke | Forget
+class Vouched(Struct, frozen=True, kw_only=True):
+    """A token that another gateway made, by the keyed hash of its value; times in ms."""
+
+    role: str
+    scopes: tuple[str, ...]
+    issue: str
+    proof: str
+    created_at: int
+    rotated_at: int | None
+    revoked_at: int | None
+
+
+class ImportDevice(DeviceBound, frozen=True, kw_only=True):
+    """Take a device over from another gateway's store; nothing where it is paired here already. `source` names the store.
+
+    `vouched` is the id of the gateway key that the tokens' keyed hashes were made with; times in ms.
+    """
+
+    key: str
+    source: str
+    role: str
+    roles: tuple[str, ...]
+    scopes: tuple[str, ...]
+    platform: str | None
+    family: str | None
+    client_id: str | None
+    client_mode: str | None
+    named: str
+    labelled: str | None
+    created_at: int
+    approved_at: int
+    vouched: str
+    tokens: tuple[Vouched, ...]
+
+
+DeviceCommand: TypeAlias = Knock | Approve | Reject | Expire | Remove | Rename | Rotate | Revoke | Forget | ImportDevice
 
 
 class NodeBound(Command, frozen=True, kw_only=True):
@@ -215,7 +250,35 @@ class ForgetNode(NodeBound, frozen=True, kw_only=True):
     rows: int
 
 
-NodeCommand: TypeAlias = AskNode | ApproveNode | RejectNode | RemoveNode | RenameNode | ForgetNode
+class Surface(Struct, frozen=True, kw_only=True):
+    """What a node declared elsewhere, and what it said of itself."""
+
+    caps: tuple[str, ...]
+    commands: tuple[str, ...]
+    platform: str | None = None
+    family: str | None = None
+    model: str | None = None
+    version: str | None = None
+    core_version: str | None = None
+    ui_version: str | None = None
+
+
+class ImportNode(NodeBound, frozen=True, kw_only=True):
+    """Take an approved surface over from another gateway's store; nothing where this log knows anything of the node already.
+
+    `proof` is the keyed hash of its token, made with the gateway key `key`; times in ms.
+    """
+
+    source: str
+    surface: Surface
+    issue: str
+    key: str
+    proof: str | None
+    created_at: int
+    approved_at: int
+
+
+NodeCommand: TypeAlias = AskNode | ApproveNode | RejectNode | RemoveNode | RenameNode | ForgetNode | ImportNode
 
 
 class HookBound(Command, frozen=True, kw_only=True):

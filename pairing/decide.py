@@ -9,8 +9,23 @@ from typing import assert_never
 from msgspec.structs import replace
 
 from . import authority
+from .adoption import adopt
 from .authority import OPERATOR, Ruling, Target, Verb, belongs, covers, normalise, of_role, tidy
-from .commands import Approve, DeviceBound, DeviceCommand, Expire, Forget, Knock, Reject, Remove, Rename, Revoke, Rotate, Silence
+from .commands import (
+    Approve,
+    DeviceBound,
+    DeviceCommand,
+    Expire,
+    Forget,
+    ImportDevice,
+    Knock,
+    Reject,
+    Remove,
+    Rename,
+    Revoke,
+    Rotate,
+    Silence,
+)
 from .device import INITIAL, Closed, Device, Grant, Pending, Token, covered_by, digest, evolve, shortfalls
 from .events import (
     DeviceDescribed,
@@ -65,6 +80,8 @@ def decide(state: Device, command: DeviceCommand) -> Events:
             return _revoke(state, command)
         case Forget():
             return _forget(state, command)
+        case ImportDevice():
+            return adopt(state, command)
         case _:
             assert_never(command)
 

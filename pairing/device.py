@@ -16,6 +16,7 @@ from .events import (
     DeviceDescribed,
     DeviceEvent,
     DeviceForgotten,
+    DeviceImported,
     DevicePaired,
     DeviceRemoved,
     DeviceRenamed,
@@ -30,6 +31,7 @@ from .events import (
     RequestRejected,
     RequestSuperseded,
     RequestWithdrawn,
+    TokenImported,
     TokenIssued,
     TokenRevoked,
     TokenRotated,
@@ -46,7 +48,10 @@ Ending: TypeAlias = Literal["approved", "rejected", "expired", "superseded", "wi
 
 
 class Token(Struct, frozen=True, gc=False):
-    """The token of one role, by the name of its generation; its value is derived, never held. Times in ms."""
+    """The token of one role, by the name of its generation; its value is derived, never held. Times in ms.
+
+    `proof` is set on a token that another gateway made: the keyed hash of its value.
+    """
 
     role: str
     scopes: tuple[str, ...]
@@ -56,6 +61,7 @@ class Token(Struct, frozen=True, gc=False):
     rotated_at: int | None = None
     revoked_at: int | None = None
     under: str | None = None
+    proof: str | None = None
 
     @property
     def issued_at(self) -> int:
@@ -71,6 +77,7 @@ class Retired(Struct, frozen=True, gc=False):
     key: str
     at: int
     how: Literal["rotated", "revoked", "removed"]
+    proof: str | None = None
 
 
 class Grant(Struct, frozen=True, gc=False):
@@ -251,6 +258,10 @@ def evolve(state: Device, event: DeviceEvent | Unknown) -> Device:
         case DeviceForgotten():
             # The label itself is gone: it may be given anew.
             return replace(state, labelled=None)
+        case DeviceImported():
+            return replace(state, grant=_imported(event), labelled=state.labelled or event.labelled)
+        case TokenImported():
+            return _vouched_for(state, event)
         case TokenWidened():
             return _widened(state, event)
         case TokenRevoked():
@@ -331,6 +342,23 @@ def _paired(event: DevicePaired) -> Grant:
     )
 
 
+def _imported(event: DeviceImported) -> Grant:
+    return Grant(
+        key=event.key,
+        means="imported",
+        role=event.role,
+        roles=event.roles,
+        scopes=event.scopes,
+        platform=event.platform,
+        family=event.family,
+        client_id=event.client_id,
+        client_mode=event.client_mode,
+        named=event.named,
+        created_at=event.created_at,
+        approved_at=event.approved_at,
+    )
+
+
 def _upgraded(grant: Grant | None, event: DeviceUpgraded) -> Grant | None:
     return grant and replace(
         grant,
@@ -354,7 +382,7 @@ def _described(grant: Grant | None, event: DeviceDescribed) -> Grant | None:
 
 def _removed(state: Device, event: DeviceRemoved) -> Device:
     tokens = state.grant.tokens if state.grant else ()
-    ended = tuple(Retired(t.role, t.issue, t.key, event.at, "revoked" if t.revoked_at else "removed") for t in tokens)
+    ended = tuple(_retire(token, event.at, "removed") for token in tokens)
     return replace(state, grant=None, retired=_remembered(state.retired, *ended))
 
 
@@ -376,8 +404,20 @@ def _rotated(state: Device, event: TokenRotated) -> Device:
     if grant is None or old is None:
         return state
     token = Token(event.role, event.scopes, event.issue, event.key, old.created_at, event.at, None, event.under)
-    retired = Retired(old.role, old.issue, old.key, event.at, "revoked" if old.revoked_at else "rotated")
+    retired = _retire(old, event.at, "rotated")
     return replace(state, grant=_with(grant, token), retired=_remembered(state.retired, retired))
+
+
+def _vouched_for(state: Device, event: TokenImported) -> Device:
+    if state.grant is None:
+        return state
+    e = event
+    token = Token(e.role, e.scopes, e.issue, e.key, e.created_at, e.rotated_at, e.revoked_at, proof=e.proof)
+    return replace(state, grant=_with(state.grant, token))
+
+
+def _retire(old: Token, at: int, how: Literal["rotated", "removed"]) -> Retired:
+    return Retired(old.role, old.issue, old.key, at, "revoked" if old.revoked_at else how, old.proof)
 
 
 def _widened(state: Device, event: TokenWidened) -> Device:

@@ -10,7 +10,7 @@ from msgspec import Struct
 
 Need: TypeAlias = Literal["not-paired", "metadata-upgrade", "role-upgrade", "scope-upgrade"]
 HookPause: TypeAlias = Literal["asked", "failing", "gone", "key-lost"]
-Means: TypeAlias = Literal["owner", "silent", "trusted-cidr", "bootstrap"]
+Means: TypeAlias = Literal["owner", "silent", "trusted-cidr", "bootstrap", "imported"]
 
 
 class Actor(Struct, frozen=True, gc=False, omit_defaults=True):
@@ -41,8 +41,8 @@ class Meta(Struct, frozen=True, gc=False, omit_defaults=True, kw_only=True):
 class Personal(Struct, frozen=True, gc=False, omit_defaults=True, kw_only=True):
     """What points at a person: erasable without breaking the chain, because only its salted hash is chained.
 
-    On `request.*`, `device.described` and `node.requested` it speaks of the device, on other events of the actor. `salt` is 16
-    random bytes, hex.
+    On `request.*`, `device.described`, `node.requested` and what was imported it speaks of the device, on other events of the
+    actor. `salt` is 16 random bytes, hex.
     """
 
     salt: str
@@ -212,6 +212,29 @@ class DeviceForgotten(Event, frozen=True, tag="device.forgotten"):
     rows: int
 
 
+class DeviceImported(Event, frozen=True, tag="device.imported"):
+    """A device came over from another gateway's store, as it was approved there; `token.imported` follows for each token.
+
+    `source` names the kind of store; `labelled` is the keyed tag of the device's label.
+    """
+
+    PERSONAL: ClassVar[bool] = True
+    device: str
+    key: str
+    source: str
+    role: str
+    roles: tuple[str, ...]
+    scopes: tuple[str, ...]
+    platform: str | None
+    family: str | None
+    client_id: str | None
+    client_mode: str | None
+    named: str
+    labelled: str | None
+    created_at: int
+    approved_at: int
+
+
 class TokenIssued(Event, frozen=True, tag="token.issued"):
     """A role of the device got its first token. `issue` names the generation, `key` the gateway key it derives from.
 
@@ -258,6 +281,19 @@ class GlassBroken(Event, frozen=True, tag="glass.broken"):
     """The last device that could approve was ended on purpose, by the event of kind `ended` before it; `meta` says why."""
 
     ended: str
+
+
+class TokenImported(Event, frozen=True, tag="token.imported"):
+    """A token that another gateway made goes on here. `proof` is the keyed hash of its value under `key`, 64 hex characters."""
+
+    role: str
+    scopes: tuple[str, ...]
+    issue: str
+    key: str
+    proof: str
+    created_at: int
+    rotated_at: int | None
+    revoked_at: int | None
 
 
 class GatewayStarted(Event, frozen=True, tag="gateway.started"):
@@ -463,6 +499,30 @@ class EnrolmentExpired(Event, frozen=True, tag="enrolment.expired"):
     """The code's time ran out before all its uses were redeemed."""
 
 
+class NodeImported(Event, frozen=True, tag="node.imported"):
+    """The approved surface of a node came over from another gateway's store.
+
+    `proof` is the keyed hash of the node's token where it had one, 64 hex characters; without one its token is derived.
+    """
+
+    PERSONAL: ClassVar[bool] = True
+    node: str
+    source: str
+    caps: tuple[str, ...]
+    commands: tuple[str, ...]
+    platform: str | None
+    family: str | None
+    model: str | None
+    version: str | None
+    core_version: str | None
+    ui_version: str | None
+    issue: str
+    key: str
+    proof: str | None
+    created_at: int
+    approved_at: int
+
+
 DeviceEvent: TypeAlias = (
     RequestOpened
     | RequestRefreshed
@@ -477,14 +537,16 @@ DeviceEvent: TypeAlias = (
     | DeviceRenamed
     | DeviceRemoved
     | DeviceForgotten
+    | DeviceImported
     | TokenIssued
     | TokenRotated
     | TokenWidened
     | TokenRevoked
     | GlassBroken
+    | TokenImported
 )
 GatewayEvent: TypeAlias = GatewayStarted | GatewayStopped | PolicyChanged
-NodeEvent: TypeAlias = NodeRequested | NodeApproved | NodeRejected | NodeRemoved | NodeRenamed | NodeForgotten
+NodeEvent: TypeAlias = NodeRequested | NodeApproved | NodeRejected | NodeRemoved | NodeRenamed | NodeForgotten | NodeImported
 HookEvent: TypeAlias = HookAdded | HookRemoved | HookPaused | HookResumed | HookReplayed
 EnrolmentEvent: TypeAlias = (
     EnrolmentIssued

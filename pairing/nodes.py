@@ -13,9 +13,19 @@ from msgspec.structs import replace
 
 from . import authority
 from .authority import ADMIN, OPERATOR, PAIRING, WRITE, Target, Verb, tidy
-from .commands import ApproveNode, AskNode, ForgetNode, NodeBound, NodeCommand, RejectNode, RemoveNode, RenameNode
+from .commands import ApproveNode, AskNode, ForgetNode, ImportNode, NodeBound, NodeCommand, RejectNode, RemoveNode, RenameNode
 from .device import REMEMBERED
-from .events import NodeApproved, NodeEvent, NodeForgotten, NodeRejected, NodeRemoved, NodeRenamed, NodeRequested, Unknown
+from .events import (
+    NodeApproved,
+    NodeEvent,
+    NodeForgotten,
+    NodeImported,
+    NodeRejected,
+    NodeRemoved,
+    NodeRenamed,
+    NodeRequested,
+    Unknown,
+)
 from .refusals import Reason, Refused
 
 Events: TypeAlias = tuple[NodeEvent, ...]
@@ -36,7 +46,10 @@ class NodeAsked(Struct, frozen=True, gc=False):
 
 
 class Approval(Struct, frozen=True, gc=False):
-    """The surface that was approved, by which request; its token is derived, never held. `approved_at` in ms."""
+    """The surface that was approved, by which request; its token is derived, never held. `approved_at` in ms.
+
+    An approval that was imported has no request here; `proof` is the keyed hash of its token where another gateway made that.
+    """
 
     request: str
     caps: tuple[str, ...]
@@ -44,6 +57,7 @@ class Approval(Struct, frozen=True, gc=False):
     issue: str
     key: str
     approved_at: int
+    proof: str | None = None
 
 
 class Answered(Struct, frozen=True, gc=False):
@@ -98,6 +112,9 @@ def evolve_node(state: NodeState, event: NodeEvent | Unknown) -> NodeState:
             return replace(state, labelled=event.labelled)
         case NodeForgotten():
             return replace(state, labelled=None)
+        case NodeImported():
+            approval = Approval("", event.caps, event.commands, event.issue, event.key, event.approved_at, event.proof)
+            return replace(state, approval=approval)
         case Unknown():
             return replace(state, newer=event.kind)
         case _:
@@ -126,6 +143,8 @@ def decide_node(state: NodeState, command: NodeCommand) -> Events:
             return _rename(state, command)
         case ForgetNode():
             return _forget(command)
+        case ImportNode():
+            return adopt_node(state, command)
         case _:
             assert_never(command)
 
@@ -222,6 +241,35 @@ def _rename(state: NodeState, c: RenameNode) -> Events:
 def _forget(c: ForgetNode) -> Events:
     _permit("forget", c)
     return (NodeForgotten(at=c.now, rows=c.rows),) if c.rows else ()
+
+
+def adopt_node(state: NodeState, c: ImportNode) -> Events:
+    """Take over an approval from another gateway's store; one that was given, or answered with no, here stays as it is (V7)."""
+    ruling = authority.may("import", c.by, Target(c.node, ((OPERATOR, required_scopes(c.surface.commands)),)))
+    if not ruling.allowed:
+        raise Refused(Reason.IMPORT_DENIED, rule=ruling.rule)
+    if state != NodeState(pending=state.pending):
+        return ()
+    s = c.surface
+    imported = NodeImported(
+        at=c.now,
+        node=c.node,
+        source=c.source,
+        caps=tidy(s.caps),
+        commands=tidy(s.commands),
+        platform=s.platform,
+        family=s.family,
+        model=s.model,
+        version=s.version,
+        core_version=s.core_version,
+        ui_version=s.ui_version,
+        issue=c.issue,
+        key=c.key,
+        proof=c.proof,
+        created_at=c.created_at,
+        approved_at=c.approved_at,
+    )
+    return (imported,)
 
 
 def _unknown(state: NodeState, request: str) -> Refused:

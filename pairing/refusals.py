@@ -83,6 +83,8 @@ class Reason(Enum):
     REVOCATION_DENIED = "revocation-denied"
     LABEL_REQUIRED = "label-required"
     UNKNOWN_REFERENCE = "unknown-reference"
+    IMPORT_DENIED = "import-denied"
+    REMOVED_HERE = "removed-here"
     UNKNOWN_NODE = "unknown-node"
     NODE_REQUIRED = "node-required"
     NODE_NAME_REQUIRED = "node-name-required"
@@ -354,6 +356,18 @@ SAYINGS: dict[Reason, Saying] = {
         "device token revocation denied",
         "The device must have a token of this role, and you must hold its scopes: pairing devices show <device>",
         "REVOCATION_DENIED",
+    ),
+    Reason.IMPORT_DENIED: Saying(
+        _INVALID,
+        "device import denied",
+        "Import on the gateway's host, as the owner of its state folder: pairing import openclaw <folder>",
+        "IMPORT_DENIED",
+    ),
+    Reason.REMOVED_HERE: Saying(
+        _INVALID,
+        "the device was removed here, and an import brings nobody back",
+        "Let it ask again, and approve that: pairing devices list",
+        "REMOVED_HERE",
     ),
     Reason.LABEL_REQUIRED: Saying(
         _INVALID, "label required", "Give a label of 1 to 64 characters.", "LABEL_REQUIRED", exit=Exit.USAGE

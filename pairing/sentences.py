@@ -12,6 +12,7 @@ from .events import (
     AnyEvent,
     DeviceDescribed,
     DeviceForgotten,
+    DeviceImported,
     DevicePaired,
     DeviceRemoved,
     DeviceRenamed,
@@ -38,6 +39,7 @@ from .events import (
     Need,
     NodeApproved,
     NodeForgotten,
+    NodeImported,
     NodeRejected,
     NodeRemoved,
     NodeRenamed,
@@ -50,6 +52,7 @@ from .events import (
     RequestRejected,
     RequestSuperseded,
     RequestWithdrawn,
+    TokenImported,
     TokenIssued,
     TokenRevoked,
     TokenRotated,
@@ -101,6 +104,10 @@ def sentence(stream: str, event: AnyEvent | Unknown, meta: Meta | None, naming: 
             return f"{whose} was removed by {by}"
         case DeviceForgotten() | NodeForgotten():
             return f"the names and addresses of {whose} were forgotten by {by}, in {event.rows} rows"
+        case DeviceImported():
+            return f"{whose} was brought by {by} from {_said(event.source)} as {access(event.roles, event.scopes)}"
+        case TokenImported():
+            return f"{whose} kept the {event.role} token that it had, for {words(event.scopes)}"
         case TokenIssued():
             return f"{whose} got its first {event.role} token, for {words(event.scopes)}"
         case TokenRotated():
@@ -153,6 +160,8 @@ def sentence(stream: str, event: AnyEvent | Unknown, meta: Meta | None, naming: 
             return f"{whose} was taken back by {by}" + (f" with {_request(event.request)}" if event.request else "")
         case EnrolmentExpired():
             return f"the time of {whose} ran out"
+        case NodeImported():
+            return f"{whose}, brought by {by} from {_said(event.source)}, may run {words(event.commands)}"
         case Unknown():
             return f"{whose}: {_said(event.kind)}, which a newer version recorded"
         case _:
@@ -215,6 +224,8 @@ def _means(means: Means, by: str) -> str:
             return "without asking anybody, coming with a setup code,"
         case "trusted-cidr":
             return "without asking anybody, coming from a trusted network,"
+        case "imported":
+            return "in another gateway's store"
         case _:
             assert_never(means)
 

@@ -9,7 +9,7 @@ import hmac
 from msgspec import Struct
 from msgspec.structs import force_setattr
 
-from .device import Device
+from .device import Device, Retired, Token
 from .enrolment import Code
 from .identity import b64url
 from .nodes import NodeState
@@ -66,6 +66,10 @@ class GatewayKey(Struct, frozen=True):
         """Return the keyed hash of a bootstrap token that is stored: 64 hex characters."""
         return self._mac("pairing enrolment secret v1", bootstrap).hex()
 
+    def proof(self, family: str, name: str, role: str, value: str) -> str:
+        """Return what proves a token that another gateway made, 64 hex characters: its keyed hash, of one device and role."""
+        return self._mac("pairing imported token v1", family, name, role, value).hex()
+
     def tag(self, purpose: str, *parts: str | None) -> str:
         """Return 16 hex characters that are equal for equal parts and tell nothing to those without the key."""
         marked = [part for value in parts for part in ("0" if value is None else "1", value or "")]
@@ -85,7 +89,8 @@ class Keyring(Struct, frozen=True):
     def token_of(self, state: Device, device: str, role: str) -> str | None:
         """Return the present token of a device's role, for that device alone (T4); None without one, or without its key."""
         token = state.token(role)
-        if token is None or token.revoked_at is not None:
+        # The value of a token that was imported is known to its device alone.
+        if token is None or token.revoked_at is not None or token.proof is not None:
             return None
         key = self.find(token.key)
         return key.token(device, role, token.issue) if key else None
@@ -97,12 +102,18 @@ class Keyring(Struct, frozen=True):
         """
         shown = presented.encode("utf-8", "surrogatepass")
         token = state.token(role)
-        known = [(token.issue, token.key)] if token else []
-        known += [(old.issue, old.key) for old in reversed(state.retired) if old.role == role]
-        for issue, key_id in known:
-            key = self.find(key_id)
-            if key and hmac.compare_digest(key.token(device, role, issue).encode(), shown):
-                return issue
+        known: list[Token | Retired] = [token] if token else []
+        known += [old for old in reversed(state.retired) if old.role == role]
+        for one in known:
+            key = self.find(one.key)
+            if key is None:
+                continue
+            if one.proof is not None:
+                right, offered = one.proof.encode(), key.proof("device", device, role, presented).encode()
+            else:
+                right, offered = key.token(device, role, one.issue).encode(), shown
+            if hmac.compare_digest(right, offered):
+                return one.issue
         return None
 
     def enrolment_ids(self, bootstrap: str) -> tuple[str, ...]:
@@ -115,12 +126,17 @@ class Keyring(Struct, frozen=True):
         return key is not None and hmac.compare_digest(key.enrolment_secret(presented), code.secret)
 
     def node_token(self, state: NodeState, node: str) -> str | None:
-        """Return the token of a node's approval; None without an approval, or without its key."""
+        """Return the token of a node's approval; None without an approval, without its key, or where another gateway made it."""
         approval = state.approval
         key = self.find(approval.key) if approval else None
-        return key.node_token(node, approval.issue) if key and approval else None
+        return key.node_token(node, approval.issue) if key and approval and approval.proof is None else None
 
     def is_node_token(self, state: NodeState, node: str, presented: str) -> bool:
         """Say whether a token is that of a node's approval; compared in constant time (T3)."""
+        approval = state.approval
+        if approval is not None and approval.proof is not None:
+            key = self.find(approval.key)
+            offered = key.proof("node", node, "", presented) if key else ""
+            return hmac.compare_digest(approval.proof.encode(), offered.encode())
         token = self.node_token(state, node)
         return token is not None and hmac.compare_digest(token.encode(), presented.encode("utf-8", "surrogatepass"))

@@ -8,7 +8,7 @@ import unicodedata
 from msgspec import Struct
 from msgspec.structs import replace
 
-from pairing.events import DeviceDescribed, DevicePaired, DeviceRenamed, DeviceUpgraded, Personal
+from pairing.events import DeviceDescribed, DeviceImported, DevicePaired, DeviceRenamed, DeviceUpgraded, Personal
 
 from .requests import Asked
 from .spans import Table, as_json, load_last
@@ -85,6 +85,25 @@ def paired(event: DevicePaired, asked: Asked | None) -> Grant:
     )
 
 
+def imported(event: DeviceImported, personal: Personal | None) -> Grant:
+    """Return the row of a device that another gateway had approved."""
+    return Grant(
+        key=event.key,
+        name=personal.name if personal else None,
+        platform=event.platform,
+        family=event.family,
+        client_id=event.client_id,
+        client_mode=event.client_mode,
+        role=event.role,
+        roles=as_json(event.roles),
+        scopes=as_json(event.scopes),
+        address=personal.address if personal else None,
+        means="imported",
+        created_at=event.created_at,
+        approved_at=event.approved_at,
+    )
+
+
 def upgraded(grant: Grant, event: DeviceUpgraded, asked: Asked | None) -> Grant:
     """Return the row after a new approval: all of it is the request's, but for the key and the day the device first came."""
     return replace(
@@ -108,7 +127,7 @@ def described(grant: Grant, event: DeviceDescribed, personal: Personal | None) -
     return replace(grant, name=personal.name if personal else None, client_id=event.client_id, client_mode=event.client_mode)
 
 
-def renamed(event: DeviceRenamed, personal: Personal | None) -> Label:
+def renamed(event: DeviceRenamed | DeviceImported, personal: Personal | None) -> Label:
     """Return the label that an operator gave, or the lack of one."""
     label = personal.label if personal and event.labelled is not None else None
     return Label(label, None if label is None else fold(label))

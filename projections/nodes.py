@@ -5,7 +5,7 @@ Pure: a row before, an event, a row after. The row of a request that has ended s
 
 from msgspec import Struct
 
-from pairing.events import NodeApproved, NodeRequested, Personal
+from pairing.events import NodeApproved, NodeImported, NodeRequested, Personal
 
 from .spans import Table, as_json
 
@@ -121,4 +121,24 @@ def approved(event: NodeApproved, asked: Surface | None, before: Approved | None
         ui_version=said.ui_version if said else None,
         created_at=before.created_at if before else event.at,
         approved_at=event.at,
+    )
+
+
+def imported(event: NodeImported, personal: Personal | None) -> Approved:
+    """Return the row of an approval that another gateway gave."""
+    return Approved(
+        request="",
+        caps=as_json(event.caps),
+        commands=as_json(event.commands),
+        name=personal.name if personal else None,
+        label=None,
+        address=personal.address if personal else None,
+        platform=event.platform,
+        family=event.family,
+        model=event.model,
+        version=event.version,
+        core_version=event.core_version,
+        ui_version=event.ui_version,
+        created_at=event.created_at,
+        approved_at=event.approved_at,
     )

@@ -13,8 +13,10 @@ from pairing.events import (
     Actor,
     AnyEvent,
     DeviceDescribed,
+    DeviceImported,
     DeviceRenamed,
     Meta,
+    NodeImported,
     NodeRenamed,
     NodeRequested,
     Personal,
@@ -29,7 +31,9 @@ from pairing.log.port import Record
 T = TypeVar("T")
 
 # On other kinds the personal part speaks of the actor alone.
-SPEAKS_OF_DEVICE = frozenset((RequestOpened, RequestRefreshed, DeviceDescribed, DeviceRenamed, NodeRequested, NodeRenamed))
+SPEAKS_OF_DEVICE = frozenset(
+    (RequestOpened, RequestRefreshed, DeviceDescribed, DeviceRenamed, DeviceImported, NodeRequested, NodeRenamed, NodeImported)
+)
 
 
 class Read(Struct, frozen=True, gc=False):

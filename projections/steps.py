@@ -12,12 +12,14 @@ from msgspec.structs import replace
 from pairing.events import (
     DeviceDescribed,
     DeviceForgotten,
+    DeviceImported,
     DevicePaired,
     DeviceRemoved,
     DeviceRenamed,
     DeviceUpgraded,
     NodeApproved,
     NodeForgotten,
+    NodeImported,
     NodeRejected,
     NodeRemoved,
     NodeRenamed,
@@ -29,6 +31,7 @@ from pairing.events import (
     RequestRejected,
     RequestSuperseded,
     RequestWithdrawn,
+    TokenImported,
     TokenIssued,
     TokenRevoked,
     TokenRotated,
@@ -144,6 +147,15 @@ def _removed(sheets: Sheets, stream: int, read: Read, event: DeviceRemoved) -> N
     _drop_tokens(sheets, stream, read.record.position)
 
 
+def _imported(sheets: Sheets, stream: int, read: Read, event: DeviceImported) -> None:
+    position = read.record.position
+    _drop_tokens(sheets, stream, position)
+    sheets.devices.put((stream,), devices.imported(event, read.personal), position)
+    label = sheets.labels.row((stream,))
+    if event.labelled is not None and (label is None or label.label is None):
+        sheets.labels.put((stream,), devices.renamed(event, read.personal), position)
+
+
 def _token(sheets: Sheets, stream: int, read: Read, event: tokens.TokenEvent) -> None:
     if sheets.devices.row((stream,)) is None:
         return
@@ -186,6 +198,10 @@ def _node_removed(sheets: Sheets, stream: int, read: Read, event: NodeRemoved) -
     sheets.nodes.end((stream,), read.record.position)
 
 
+def _node_imported(sheets: Sheets, stream: int, read: Read, event: NodeImported) -> None:
+    sheets.nodes.put((stream,), nodes.imported(event, read.personal), read.record.position)
+
+
 def _node_renamed(sheets: Sheets, stream: int, read: Read, event: NodeRenamed) -> None:
     row = sheets.nodes.row((stream,))
     if row is not None:
@@ -217,6 +233,8 @@ STEPS: dict[type, Step] = {
     DeviceRenamed: Step(_renamed, ("labels",)),
     DeviceRemoved: Step(_removed, ("devices", "tokens")),
     DeviceForgotten: Step(_forgotten, ()),
+    DeviceImported: Step(_imported, ("devices", "labels", "tokens")),
+    TokenImported: _TOKEN,
     TokenIssued: _TOKEN,
     TokenRotated: _TOKEN,
     TokenWidened: _TOKEN,
@@ -225,6 +243,7 @@ STEPS: dict[type, Step] = {
     NodeApproved: Step(_node_approved, ("node_requests", "nodes"), _NODE),
     NodeRejected: Step(_node_rejected, ("node_requests",), _NODE),
     NodeRemoved: Step(_node_removed, ("nodes",), _NODE),
+    NodeImported: Step(_node_imported, ("nodes",), _NODE),
     NodeRenamed: Step(_node_renamed, ("nodes",), _NODE),
     NodeForgotten: Step(_forgotten, (), _NODE),
 }

@@ -9,11 +9,11 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from pairing.authority import ADMIN, OPERATOR, PAIRING
-from pairing.events import TokenIssued, TokenRevoked, TokenRotated, TokenWidened
+from pairing.events import TokenImported, TokenIssued, TokenRevoked, TokenRotated, TokenWidened
 
 from .spans import Table, as_json
 
-TokenEvent: TypeAlias = TokenIssued | TokenRotated | TokenWidened | TokenRevoked
+TokenEvent: TypeAlias = TokenImported | TokenIssued | TokenRotated | TokenWidened | TokenRevoked
 
 
 class Held(Struct, frozen=True, gc=False):
@@ -53,6 +53,8 @@ SELECT from_position, to_position, {", ".join(TABLE.columns)} FROM tokens
 def apply(row: Held | None, event: TokenEvent) -> Held | None:
     """Return a role's row after an event; the same one where the event speaks of a generation that is not the present one."""
     match event:
+        case TokenImported():
+            return Held(as_json(event.scopes), event.issue, event.created_at, event.rotated_at, event.revoked_at, None)
         case TokenIssued():
             return Held(as_json(event.scopes), event.issue, event.at, None, None, event.under)
         case TokenRotated():

@@ -13,6 +13,7 @@ from pairing.events import (
     AnyEvent,
     DeviceDescribed,
     DeviceForgotten,
+    DeviceImported,
     DevicePaired,
     DeviceRemoved,
     DeviceRenamed,
@@ -36,6 +37,7 @@ from pairing.events import (
     Meta,
     NodeApproved,
     NodeForgotten,
+    NodeImported,
     NodeRejected,
     NodeRemoved,
     NodeRenamed,
@@ -49,6 +51,7 @@ from pairing.events import (
     RequestRejected,
     RequestSuperseded,
     RequestWithdrawn,
+    TokenImported,
     TokenIssued,
     TokenRevoked,
     TokenRotated,
@@ -112,6 +115,12 @@ EVENTS: tuple[AnyEvent, ...] = (
     DeviceDescribed(at=AT, named="n", **CLIENT),
     DeviceRenamed(at=AT, labelled="l"),
     DeviceRemoved(at=AT, roles=("operator",), issues=("i1", "i2")),
+    DeviceImported(
+        at=AT, device=DEVICE, key=KEY, source="x", named="n", labelled="l", created_at=1, approved_at=2, **GRANT, **SAID
+    ),
+    TokenImported(
+        at=AT, role="operator", scopes=("a", "b"), issue="i2", key="g1", proof="p", created_at=1, rotated_at=2, revoked_at=3
+    ),
     TokenIssued(at=AT, **TOKEN),
     TokenRotated(at=AT, retires="i1", **TOKEN),
     TokenWidened(at=AT, role="operator", issue="i2", scopes=("operator.read",), under=None),
@@ -170,6 +179,23 @@ EVENTS: tuple[AnyEvent, ...] = (
     EnrolmentOverused(at=AT, device=DEVICE),
     EnrolmentRevoked(at=AT, request=REQUEST),
     EnrolmentExpired(at=AT),
+    NodeImported(
+        at=AT,
+        node=DEVICE,
+        source="x",
+        platform="darwin",
+        family="desktop",
+        model="Mac14,2",
+        version="1.2.3",
+        core_version="1.2",
+        ui_version=None,
+        issue="i1",
+        key="g1",
+        proof="p",
+        created_at=1,
+        approved_at=2,
+        **SURFACE,
+    ),
 )
 
 # Only ever added to. A file that no longer has its digest was regenerated: what is in people's logs was not.
@@ -186,6 +212,9 @@ DIGESTS: dict[str, str] = {
     "device.described": "784f179e9602ae87d76c4e16f30ed21cde9aa674801df0024bc4f93f3fe74f74",
     "device.renamed": "3bf7a2f4560b389f2a044f634565f73a745a42b57687533871c2d5dd39055b80",
     "device.removed": "7d20c9cdc54ad87f4998717ce533a0dfc5b9ea9712feef90387014bb419135b9",
+    "device.imported": "95072049f2558e69dddb4407a0f5e55ccbb2608408efffb4d973a59cb9ffb2ed",
+    "token.imported": "065bd576967df4a7d97a87030c96fea10b34d2e75534e501351af3e62adfdbfd",
+    "node.imported": "b0d3fbe90ff39d7450d6ece4bd8a7581806078bdfb7d9ea6e9679291c53fb35b",
     "token.issued": "81b3fd3fffe437faa0358c8e44a3ab47fcd34b88d6bc3ffa2a8bc17e5afce3c1",
     "token.rotated": "be15a2124efb4164ec29121f0ca5d6f0833dfb6a6c047ea0927410c41a006ae0",
     "token.widened": "d1202aa6ebda71fbbbf214659f490a18bf265832fcb4ec261e1db4f299443180",

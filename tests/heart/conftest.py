@@ -6,7 +6,22 @@ from itertools import count
 import pytest
 
 from pairing.authority import OPERATOR_SCOPES
-from pairing.commands import Approve, Caller, Expire, Forget, Knock, Reject, Remove, Rename, Revoke, Rotate, Silence, Wanted
+from pairing.commands import (
+    Approve,
+    Caller,
+    Expire,
+    Forget,
+    ImportDevice,
+    Knock,
+    Reject,
+    Remove,
+    Rename,
+    Revoke,
+    Rotate,
+    Silence,
+    Vouched,
+    Wanted,
+)
 from pairing.decide import decide
 from pairing.device import INITIAL, Device, evolve
 from pairing.events import Actor, kind_of
@@ -106,6 +121,21 @@ class Make:
 
     def revoke(self, role="operator", by=None):
         return Revoke(**self._base(by or self.admin), role=role)
+
+    def importdevice(self, by=None, *, scopes=("operator.read",), tokens=None):
+        days = {"created_at": 1, "rotated_at": None, "revoked_at": None}
+        token = Vouched(role="operator", scopes=scopes, issue=f"issue-{next(self.numbers)}", proof="proof", **days)
+        about = dict.fromkeys(("platform", "family", "client_id", "client_mode", "labelled"))
+        grant = {"role": "operator", "roles": ("operator",), "scopes": scopes, "named": "n", "created_at": 1, "approved_at": 2}
+        return ImportDevice(
+            **self._base(by or self.admin),
+            key=KEY,
+            source="elsewhere",
+            vouched="gateway-key",
+            tokens=(token,) if tokens is None else tokens,
+            **grant,
+            **about,
+        )
 
 
 @dataclass

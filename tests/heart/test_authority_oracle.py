@@ -47,7 +47,7 @@ SPACED = [" operator.read ", "\toperator.admin\n", "operator. read", " ", ""]
 WORDS = [*sorted(KNOWN), *JUNK, *SPACED]
 ROLES = ["operator", "node", "nod", "operator.sessions", ""]
 VERBS = ["read", "approve", "reject", "rename", "rotate", "revoke", "remove", "approve-node", "remove-node", "hooks"]
-VERBS += ["break-glass", "forget", "enrol"]
+VERBS += ["break-glass", "forget", "enrol", "import"]
 
 # Protocol §7.2, as arrows: who holds the left holds the right. The rest follows by walking them to the end.
 ARROWS = {
@@ -115,7 +115,7 @@ def opinion(verb, caller, device, access):
         return (False, "foreign", None)
     if verb in {"read", "reject", "rename", "remove-node"}:
         return (True, "allowed", None)
-    if verb not in {"approve", "rotate", "revoke", "remove", "approve-node", "hooks", "break-glass", "forget", "enrol"}:
+    if verb not in {"approve", "rotate", "revoke", "remove", "approve-node", "hooks", "break-glass", "forget", "enrol", "import"}:
         return (False, "unknown-verb", None)
     lent = [*caller.scopes, *(() if verb in {"approve-node", "hooks"} else caller.ceiling)]
     if verb == "forget" and "operator.admin" not in trimmed(lent):

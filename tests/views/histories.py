@@ -12,6 +12,7 @@ from pairing.events import (
     AnyEvent,
     DeviceDescribed,
     DeviceForgotten,
+    DeviceImported,
     DevicePaired,
     DeviceRemoved,
     DeviceRenamed,
@@ -20,6 +21,7 @@ from pairing.events import (
     Meta,
     NodeApproved,
     NodeForgotten,
+    NodeImported,
     NodeRejected,
     NodeRemoved,
     NodeRenamed,
@@ -32,6 +34,7 @@ from pairing.events import (
     RequestRejected,
     RequestSuperseded,
     RequestWithdrawn,
+    TokenImported,
     TokenIssued,
     TokenRevoked,
     TokenRotated,
@@ -136,6 +139,21 @@ def rotated(retires: str = "i-1", issue: str = "i-2", role: str = "operator", at
     return TokenRotated(at=at, role=role, scopes=(f"{role}.read",), retires=retires, issue=issue, key="k", under=None)
 
 
+def imported(device: str, at: int, *, labelled: str | None = None) -> DeviceImported:
+    fields = _granted() | {"at": at, "roles": ROLES, "labelled": labelled, "created_at": 3, "approved_at": at - 7}
+    del fields["means"]
+    return DeviceImported(device=device, key="K" + device[:8], source="elsewhere", **fields)
+
+
+def token_imported(issue: str, role: str, at: int) -> TokenImported:
+    days = {"created_at": 3, "rotated_at": None, "revoked_at": 5 if at % 2 else None}
+    return TokenImported(at=at, role=role, scopes=(f"{role}.read",), issue=issue, key="k", proof="p", **days)
+
+
+_BROUGHT: dict[str, Any] = {"source": "elsewhere", "caps": ("system",), "commands": ("run.x",), "platform": "linux", "key": "k"}
+_BROUGHT |= dict.fromkeys(("family", "model", "version", "core_version", "ui_version", "proof"))
+
+
 def person(**fields: str | None) -> Personal:
     return Personal(salt=SALT, **fields)
 
@@ -211,6 +229,8 @@ def _odd(draw: st.DrawFn, device: str, at: int) -> tuple[AnyEvent, ...]:
         DeviceDescribed(at=at, client_id=draw(st.sampled_from(("ui", None))), client_mode=None, named="n"),
         DeviceRenamed(at=at, labelled=draw(st.sampled_from(("tag", None)))),
         DeviceRemoved(at=at, roles=(), issues=()),
+        imported(device, at, labelled=draw(st.sampled_from(("tag", None)))),
+        token_imported(issue, role, at),
         issued(issue, role, at),
         rotated(draw(st.sampled_from(("i-1", "i-2"))), issue, role, at),
         TokenWidened(at=at, role=role, issue=issue, scopes=("operator.write",), under="u"),
@@ -263,6 +283,7 @@ def _surface(draw: st.DrawFn, node: str, at: int) -> tuple[AnyEvent, ...]:
         node_requested(request, node, at=at, silent=draw(st.booleans())),
         NodeApproved(at=at, request=request, digest="d", caps=(), commands=(f"run.{request}",), issue="i", key="k"),
         NodeRejected(at=at, request=request, digest="d"),
+        NodeImported(at=at, node=node, issue="i", created_at=3, approved_at=at - 7, **_BROUGHT),
         NodeRemoved(at=at, issue="i"),
         NodeRenamed(at=at, labelled="tag"),
     )

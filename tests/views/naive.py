@@ -8,11 +8,13 @@ from typing import Any
 
 from pairing.events import (
     DeviceDescribed,
+    DeviceImported,
     DevicePaired,
     DeviceRemoved,
     DeviceRenamed,
     DeviceUpgraded,
     NodeApproved,
+    NodeImported,
     NodeRejected,
     NodeRemoved,
     NodeRenamed,
@@ -24,6 +26,7 @@ from pairing.events import (
     RequestRejected,
     RequestSuperseded,
     RequestWithdrawn,
+    TokenImported,
     TokenIssued,
     TokenRevoked,
     TokenRotated,
@@ -99,6 +102,19 @@ class Naive:
                 "position": position,
                 "tokens": {},
             }
+        elif isinstance(event, DeviceImported):
+            self.grants[device] = {
+                "event": event,
+                "key": event.key,
+                "name": name,
+                "address": address,
+                "client": (event.client_id, event.client_mode),
+                "created_at": event.created_at,
+                "position": position,
+                "tokens": {},
+            }
+            if event.labelled is not None and self.labels.get(device, (None, 0))[0] is None:
+                self.labels[device] = (person.label if person else None, position)
         elif isinstance(event, DeviceUpgraded) and grant:
             asked = self.requests.get((device, event.request), grant)
             grant |= {"event": event, "name": asked["name"], "address": asked["address"]}
@@ -109,7 +125,7 @@ class Naive:
             self.labels[device] = (person.label if person and event.labelled is not None else None, position)
         elif isinstance(event, DeviceRemoved):
             self.grants.pop(device, None)
-        elif isinstance(event, TokenIssued | TokenRotated | TokenWidened | TokenRevoked) and grant:
+        elif isinstance(event, TokenImported | TokenIssued | TokenRotated | TokenWidened | TokenRevoked) and grant:
             self._token(grant["tokens"], event, position)
 
     def _take_node(self, node: str, record: Record) -> None:
@@ -129,6 +145,10 @@ class Naive:
                     "created": old["created"] if old else event.at,
                     "position": position,
                 }
+        elif isinstance(event, NodeImported):
+            who = (person.name, person.address) if person else (None, None)
+            self.approvals[node] = {"event": event, "asked": (event, who, 0), "label": None, "created": event.created_at}
+            self.approvals[node]["position"] = position
         elif isinstance(event, NodeRemoved):
             self.approvals.pop(node, None)
         elif isinstance(event, NodeRenamed) and node in self.approvals:
@@ -142,12 +162,13 @@ class Naive:
         ]
 
     def nodes(self) -> list[tuple[Any, ...]]:
-        rows = sorted(self.approvals.items(), key=lambda item: (-item[1]["event"].at, -item[1]["position"]))
+        rows = sorted(self.approvals.items(), key=lambda item: (-_approved_at(item[1]["event"]), -item[1]["position"]))
         found = []
         for node, row in rows:
             e, (asked, (name, address), _) = row["event"], row["asked"] or (None, (None, None), 0)
-            when = (row["created"], e.at, row["position"])
-            found.append((node, e.request, e.caps, e.commands, name, row["label"], address, *self._about(asked), *when))
+            when = (row["created"], _approved_at(e), row["position"])
+            request = "" if isinstance(e, NodeImported) else e.request
+            found.append((node, request, e.caps, e.commands, name, row["label"], address, *self._about(asked), *when))
         return found
 
     def _about(self, e: NodeRequested | None) -> tuple[Any, ...]:
@@ -166,6 +187,9 @@ class Naive:
                 "created_at": event.at,
                 "rotated_at": None,
             }
+        elif isinstance(event, TokenImported):
+            days = {"created_at": event.created_at, "rotated_at": event.rotated_at, "revoked_at": event.revoked_at}
+            tokens[event.role] = fresh | {"scopes": event.scopes, "under": None} | days
         elif isinstance(event, TokenRotated) and old:
             kept = {"created_at": old["created_at"], "rotated_at": event.at}
             tokens[event.role] = fresh | kept | {"scopes": event.scopes, "under": event.under}
@@ -188,7 +212,7 @@ class Naive:
         return (*asked, *wanted, row["expires_at"], row["digest"], row["position"], None)
 
     def paired(self) -> list[tuple[Any, ...]]:
-        rows = sorted(self.grants.items(), key=lambda item: (item[1]["event"].at, item[1]["position"]), reverse=True)
+        rows = sorted(self.grants.items(), key=lambda item: (_approved_at(item[1]["event"]), item[1]["position"]), reverse=True)
         return [self._paired(device, grant) for device, grant in rows]
 
     def _paired(self, device: str, grant: dict[str, Any]) -> tuple[Any, ...]:
@@ -197,7 +221,8 @@ class Naive:
         tokens = [grant["tokens"][role] for role in sorted(grant["tokens"])]
         last = max([grant["position"], labelled, *(token["position"] for token in tokens)])
         who = (device, grant["key"], grant["name"], label, e.platform, e.family, *grant["client"], e.role, e.roles, e.scopes)
-        when = (grant["address"], e.means, grant["created_at"], e.at, tuple(self._token_row(token) for token in tokens))
+        means = "imported" if isinstance(e, DeviceImported) else e.means
+        when = (grant["address"], means, grant["created_at"], _approved_at(e), tuple(self._token_row(token) for token in tokens))
         return (*who, *when, last, None, None)
 
     def _token_row(self, t: dict[str, Any]) -> tuple[Any, ...]:
@@ -223,3 +248,7 @@ class Naive:
         if device in self.grants:
             return (device, self.grants[device]["name"], label, "paired")
         return (device, open_row["name"] if open_row else None, label, "pending" if open_row else "gone")
+
+
+def _approved_at(event: Any) -> int:
+    return int(event.approved_at if isinstance(event, DeviceImported | NodeImported) else event.at)
