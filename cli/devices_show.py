@@ -4,46 +4,60 @@ from typing import Any
 
 import click
 
+from .moments import Params, as_of, at_option
 from .options import Reach, reaching
 from .running import answer
 from .voice import Told, age, clock, duration, fields, moment, plain, table
 
 
 @click.command("list")
+@at_option
 @reaching
-def list_(reach: Reach) -> None:
-    """List open requests and paired devices.
+def list_(at: Params | None, reach: Reach) -> None:
+    """List open requests and paired devices, now or as they were.
 
     Every request is shown beside what its device already has, with the kind of change it asks for.
     """
-    answer(lambda: _list(reach), reach.as_json)
+    answer(lambda: _list(reach, at), reach.as_json)
 
 
 @click.command("show", short_help="Show everything about one device.")
 @click.argument("device")
+@at_option
 @reaching
-def show(device: str, reach: Reach) -> None:
-    """Show everything about one DEVICE: its access, tokens, open and ended requests."""
-    answer(lambda: _show(reach, device), reach.as_json)
+def show(device: str, at: Params | None, reach: Reach) -> None:
+    """Show everything about one DEVICE, now or as it was: its access, tokens, open and ended requests."""
+    answer(lambda: _show(reach, device, at), reach.as_json)
 
 
-async def _list(reach: Reach) -> Told:
+async def _list(reach: Reach, at: Params | None) -> Told:
     from .door import open_door
     from .naming import Listing, listing
 
     async with open_door(reach, fallback=True) as door:
-        held: Listing = await listing(door)
-    document: dict[str, Any] = {"position": held.position, "pending": held.pending, "paired": held.paired}
+        held: Listing = await listing(door, at=at)
+    document: dict[str, Any] = {
+        "position": held.position,
+        "recordedAtMs": held.recorded_at,
+        "pending": held.pending,
+        "paired": held.paired,
+    }
+    said = as_of(held.position, held.recorded_at, at is not None)
     if not held.pending and not held.paired:
-        return Told(document, "No device pairing entries.")
-    now = clock()
+        return Told(document, "No device pairing entries." + (f"\n\n{said}" if at else ""))
+    now = _now(at, held.recorded_at)
     parts = []
     if held.pending:
         cards = (card(entry, held.device(entry.get("deviceId")), now) for entry in held.pending)
         parts.append(f"Pending ({len(held.pending)})\n\n" + "\n\n".join(cards))
     if held.paired:
         parts.append(f"Paired ({len(held.paired)})\n\n" + _paired(held.paired, now))
-    return Told(document, "\n\n".join(parts) + f"\n\nAs of position {held.position}.")
+    return Told(document, "\n\n".join((*parts, said)))
+
+
+def _now(at: Params | None, recorded_at: int | None) -> int:
+    """Of the past, ages count from then."""
+    return clock() if at is None or recorded_at is None else recorded_at
 
 
 def card(entry: Any, paired: Any, now: int) -> str:
@@ -98,21 +112,22 @@ def _seen(entry: Any, now: int) -> str:
     return age(then if isinstance(then, int) else None, now)
 
 
-async def _show(reach: Reach, device: str) -> Told:
+async def _show(reach: Reach, device: str, at: Params | None) -> Told:
     from .door import open_door
     from .naming import find_device
 
     async with open_door(reach) as door:
-        found = await find_device(door, device)
+        found = await find_device(door, device, at)
     document: dict[str, Any] = {
         "deviceId": found.id,
         "position": found.position,
+        "recordedAtMs": found.recorded_at,
         "device": found.paired,
         "pending": found.pending,
         "closed": found.closed,
         "refused": found.refused,
     }
-    now = clock()
+    now = _now(at, found.recorded_at)
     parts = [_device(found.paired, now) if found.paired else f"{plain(found.id, 128)}\n  not paired"]
     if found.pending:
         parts.append("Open requests\n\n" + "\n\n".join(card(entry, found.paired, now) for entry in found.pending))
@@ -120,7 +135,7 @@ async def _show(reach: Reach, device: str) -> Told:
         parts.append("Ended requests\n\n" + _closed(found.closed))
     if found.refused:
         parts.append("Turned away lately\n\n" + _refused(found.refused, now))
-    return Told(document, "\n\n".join(parts) + f"\n\nAs of position {found.position}.")
+    return Told(document, "\n\n".join((*parts, as_of(found.position, found.recorded_at, at is not None))))
 
 
 def _refused(entries: Any, now: int) -> str:

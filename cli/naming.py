@@ -1,5 +1,6 @@
 """From what a person types to exactly one device or request. Several candidates are listed and nothing is changed (L14)."""
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from pairing.refusals import Exit
@@ -12,9 +13,10 @@ _SHORTEST = 4
 
 
 class Listing(NamedTuple):
-    """An answer of `device.list`: open requests and paired devices at a position of the log."""
+    """An answer of `device.list`: open requests and paired devices at a position of the log, and when that was recorded."""
 
     position: int
+    recorded_at: int | None
     pending: tuple[Entry, ...]
     paired: tuple[Entry, ...]
     closed: tuple[Entry, ...]
@@ -30,6 +32,7 @@ class Named(NamedTuple):
 
     id: str
     position: int
+    recorded_at: int | None
     paired: Entry | None
     pending: tuple[Entry, ...]
     closed: tuple[Entry, ...]
@@ -43,9 +46,9 @@ class Named(NamedTuple):
         return self.id if self.id.startswith(name) else f"{name} {self.id}"
 
 
-async def listing(door: Door, device: str | None = None) -> Listing:
-    """List devices and requests: all, or those of one device by id, prefix or label."""
-    return _listing(await door.call("device.list", {"device": device} if device else {}))
+async def listing(door: Door, device: str | None = None, at: Mapping[str, int] | None = None) -> Listing:
+    """List devices and requests: all, or those of one device by id, prefix or label; of the past at a moment's params."""
+    return _listing(await door.call("device.list", {**({"device": device} if device else {}), **(at or {})}))
 
 
 def _listing(found: dict[str, Any]) -> Listing:
@@ -53,24 +56,30 @@ def _listing(found: dict[str, Any]) -> Listing:
         held = found.get(key)
         return tuple(entry for entry in held if isinstance(entry, dict)) if isinstance(held, list) else ()
 
-    position = found.get("position")
+    position, recorded_at = found.get("position"), found.get("recordedAtMs")
     return Listing(
-        position if isinstance(position, int) else 0, entries("pending"), entries("paired"), entries("closed"), entries("refused")
+        position if isinstance(position, int) else 0,
+        recorded_at if isinstance(recorded_at, int) else None,
+        entries("pending"),
+        entries("paired"),
+        entries("closed"),
+        entries("refused"),
     )
 
 
-async def find_device(door: Door, name: str) -> Named:
-    """Return the one device that a full id, a prefix of 4 characters or more, or a label names.
+async def find_device(door: Door, name: str, at: Mapping[str, int] | None = None) -> Named:
+    """Return the one device that a full id, a prefix of 4 characters or more, or a label names, now or at a moment.
 
     Raises `Failure` for a blank name, and whatever the door raises for none and for several.
     """
     name = name.strip()
     if not name:
         raise Failure(Exit.USAGE, "device-required", "a device is required", "See which there are: pairing devices list")
-    found = await door.call("device.list", {"device": name})
+    found = await door.call("device.list", {"device": name, **(at or {})})
     held = _listing(found)
     told = found.get("deviceId") or next((entry.get("deviceId") for entry in (*held.paired, *held.pending)), name)
-    return Named(str(told), held.position, held.paired[0] if held.paired else None, held.pending, held.closed, held.refused)
+    paired = held.paired[0] if held.paired else None
+    return Named(str(told), held.position, held.recorded_at, paired, held.pending, held.closed, held.refused)
 
 
 async def find_request(door: Door, text: str) -> tuple[str, Listing]:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from .moments import Params, as_of, at_option
 from .options import Reach, reaching, recorded
 from .running import answer
 from .voice import Failure, Told, age, clock, fields, plain, table
@@ -30,17 +31,19 @@ def nodes(context: click.Context) -> None:
 
 
 @nodes.command("pending")
+@at_option
 @reaching
-def pending(reach: Reach) -> None:
+def pending(at: Params | None, reach: Reach) -> None:
     """List the nodes that wait for approval, with what each declares and what its approver must hold."""
-    answer(lambda: _pending(reach), reach.as_json)
+    answer(lambda: _pending(reach, at), reach.as_json)
 
 
 @nodes.command("status")
+@at_option
 @reaching
-def status(reach: Reach) -> None:
-    """List the approved nodes, and whether each is connected."""
-    answer(lambda: _status(reach), reach.as_json)
+def status(at: Params | None, reach: Reach) -> None:
+    """List the approved nodes, and whether each is connected; or those that were approved at a moment."""
+    answer(lambda: _status(reach, at), reach.as_json)
 
 
 @nodes.command("approve", short_help="Approve exactly one node's request.")
@@ -80,16 +83,22 @@ def rename(node: str, name: str, reason: str | None, ticket: str | None, reach: 
     answer(lambda: _rename(reach, node, name, {"reason": reason, "ticket": ticket}), reach.as_json)
 
 
-async def _pending(reach: Reach) -> Told:
+async def _pending(reach: Reach, at: Params | None) -> Told:
     from .door import open_door
 
     async with open_door(reach, fallback=True) as door:
-        held = await _listing(door, "pending")
+        held, when = await _listing(door, "pending", at)
     if not held:
-        return Told({"pending": []}, "No node waits for approval.")
-    now = clock()
+        return _told("pending", held, when, "No node waits for approval.")
+    now = clock() if when is None else when["recordedAtMs"]
     cards = "\n\n".join(_card(entry, now) for entry in held)
-    return Told({"pending": held}, f"Pending ({len(held)})\n\n{cards}")
+    return _told("pending", held, when, f"Pending ({len(held)})\n\n{cards}")
+
+
+def _told(key: str, held: list[dict[str, Any]], when: dict[str, int] | None, text: str) -> Told:
+    if when is None:
+        return Told({key: held}, text)
+    return Told({key: held, **when}, f"{text}\n\n{as_of(when['position'], when['recordedAtMs'], True)}")
 
 
 def _card(entry: "Entry", now: int) -> str:
@@ -108,15 +117,15 @@ def _card(entry: "Entry", now: int) -> str:
     return f"  {_called(entry)}{': approved for something else' if entry.get('isRepair') else ''}\n" + fields(rows, "    ")
 
 
-async def _status(reach: Reach) -> Told:
+async def _status(reach: Reach, at: Params | None) -> Told:
     from .access import texts
     from .door import open_door
 
     async with open_door(reach, fallback=True) as door:
-        held = await _listing(door, "paired")
+        held, when = await _listing(door, "paired", at)
     if not held:
-        return Told({"nodes": []}, "No node is approved.")
-    now = clock()
+        return _told("nodes", held, when, "No node is approved.")
+    now = clock() if when is None else when["recordedAtMs"]
     rows = []
     for entry in held:
         then = entry.get("approvedAtMs")
@@ -124,13 +133,14 @@ async def _status(reach: Reach) -> Told:
             (
                 plain(entry.get("nodeId", "?"))[:12],
                 _called(entry),
-                "connected" if entry.get("connected") else "away",
+                "-" if when else "connected" if entry.get("connected") else "away",
                 age(then if isinstance(then, int) else None, now),
                 _words(texts(entry, "commands")),
                 _words(texts(entry, "caps")),
             )
         )
-    return Told({"nodes": held}, table(("Id", "Node", "Now", "Approved", "Commands", "Capabilities"), rows))
+    shown = table(("Id", "Node", "Now", "Approved", "Commands", "Capabilities"), rows)
+    return _told("nodes", held, when, shown)
 
 
 async def _approve(reach: Reach, text: str, words: dict[str, str | None]) -> Told:
@@ -185,15 +195,19 @@ async def _rename(reach: Reach, text: str, name: str, words: dict[str, str | Non
     return Told(result, recorded_as(result, done, "Already named so"))
 
 
-async def _listing(door: "Door", key: str) -> list[dict[str, Any]]:
-    found = (await door.call("node.pair.list", {})).get(key)
-    return [entry for entry in found if isinstance(entry, dict)] if isinstance(found, list) else []
+async def _listing(door: "Door", key: str, at: Params | None = None) -> tuple[list[dict[str, Any]], dict[str, int] | None]:
+    """Return the entries of one kind, and of the past which position they were true at and when that was recorded."""
+    answered = await door.call("node.pair.list", at or {})
+    found = answered.get(key)
+    entries = [entry for entry in found if isinstance(entry, dict)] if isinstance(found, list) else []
+    when = {name: int(answered.get(name) or 0) for name in ("position", "recordedAtMs")}
+    return entries, when if at else None
 
 
 async def _find_request(door: "Door", text: str) -> "Entry":
     """Return the open request that an id or its start names; one that is not open goes to the gateway, which knows its end."""
     text = text.strip()
-    held = await _listing(door, "pending")
+    held, _ = await _listing(door, "pending")
     exact = [entry for entry in held if entry.get("requestId") == text]
     begun = [entry for entry in held if len(text) >= _SHORTEST and str(entry.get("requestId")).startswith(text.lower())]
     return _one("request", text, exact or begun) or {"requestId": text}
@@ -202,7 +216,7 @@ async def _find_request(door: "Door", text: str) -> "Entry":
 async def _find_node(door: "Door", text: str) -> "Entry":
     """Return the approved node that an id, its start or a name means."""
     text = text.strip()
-    held = await _listing(door, "paired")
+    held, _ = await _listing(door, "paired")
     exact = [entry for entry in held if entry.get("nodeId") == text]
     low = text.lower()
     others = [

@@ -203,6 +203,10 @@ class Desk:
         await self._enrolments.catch_up()
         return (await self._enrolments.get(enrolment_stream(code)))[0]
 
+    async def past(self, stream: str) -> tuple[Record, ...]:
+        """Return the rows of a stream, current across processes. Raises `StreamDamaged`."""
+        return await self._log.stream(stream)
+
     async def handle(self, command: DeviceCommand) -> Handled[Device, DeviceEvent]:
         """Decide a command about a device and store what follows. Raises `Refused`, `LogUnavailable`, `StreamDamaged`."""
         return await self._handle(self._devices, device_stream(command.device), command, decide)

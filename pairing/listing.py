@@ -267,5 +267,8 @@ class Listing(Protocol):
     async def position_at(self, time: int) -> int:
         """Return the last position recorded at or before a time (ms); 0 where the log begins later."""
 
+    async def time_at(self, position: int) -> int | None:
+        """Return when a position was recorded (ms); None where the log has no such position, or it cannot be read."""
+
     async def position(self) -> int:
         """Return the position up to which the views have followed, after catching up."""

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
-from . import contact_methods, entries, forgetting, ids, node_entries, node_methods, watch_methods
+from . import contact_methods, entries, forgetting, history, ids, moments, node_entries, node_methods, watch_methods
 from .authority import ADMIN, NODE, OPERATOR, PAIRING, READ, WRITE
 from .commands import (
     Approve,
@@ -25,10 +25,11 @@ from .decide import unknown_request
 from .desk import Handled
 from .device import Device
 from .entries import PairedEntry, PendingEntry, Presence
-from .events import DeviceEvent, DeviceRemoved, Personal, TokenIssued, TokenRevoked, TokenRotated, kind_of
+from .events import DeviceEvent, DeviceRemoved, Personal, TokenIssued, TokenRevoked, TokenRotated, device_stream, kind_of
 from .listing import Fate
+from .moments import AsOf
 from .refusals import Reason, Refused
-from .service import AnyParams, Call, Ending, Method, Params, Reasoned, Receipt, Service, receipt
+from .service import AnyParams, Call, Ending, Method, Nobody, Reasoned, Receipt, Service, receipt
 from .shapes import BadParams, Name, NoParams, decode_params
 
 
@@ -73,8 +74,8 @@ class RevokeParams(Ending, frozen=True, kw_only=True):
     role: Name
 
 
-class ListParams(Params, frozen=True, kw_only=True):
-    """`device` is a full id, a prefix of 4 characters or more, or a label."""
+class ListParams(AsOf, frozen=True, kw_only=True):
+    """`device` is a full id, a prefix of 4 characters or more, or a label it bore then."""
 
     device: Name | None = None
 
@@ -141,11 +142,13 @@ class PairList(Struct, frozen=True):
 class DeviceList(Struct, frozen=True, rename="camel", kw_only=True):
     """The answer to `device.list`: the same lists with what the protocol's own method leaves out, true at `position`.
 
+    `recorded_at_ms` is when that position was recorded. Who was connected and who was turned away is only told of now.
     `device_id` is the device that was asked for, if one was; `closed` its requests that have ended, and `refused` its contacts
     that were turned away, latest first.
     """
 
     position: int
+    recorded_at_ms: int | None = None
     device_id: str | UnsetType = UNSET
     pending: tuple[entries.PendingView, ...]
     paired: tuple[PairedEntry, ...]
@@ -167,19 +170,25 @@ async def pair_list(call: Call[NoParams]) -> PairList:
 
 async def device_list(call: Call[ListParams]) -> DeviceList:
     """List devices and requests, all or one, at a position."""
-    service = call.service
-    device = await find(call, call.params.device) if call.params.device else call.caller.own
-    pending = await service.views.pending(device=device)
-    paired = await service.views.paired(device=device)
-    connected = service.sessions.connected
+    service, when = call.service, await moments.of(call)
+    device = await find(call, call.params.device, when.at) if call.params.device else call.caller.own
+    pending = await service.views.pending(device=device, at=when.at)
+    paired = await service.views.paired(device=device, at=when.at)
+    connected = Nobody().connected if when.past else service.sessions.connected
     return DeviceList(
         position=paired.position,
+        recorded_at_ms=await service.views.time_at(paired.position),
         device_id=device or UNSET,
         pending=tuple(entries.pending_view(row) for row in pending.rows),
         paired=tuple(entries.paired(row, connected(row.device)) for row in paired.rows),
-        closed=entries.closed(await service.desk.device(device)) if device else (),
-        refused=await _refused(call, device) if device else (),
+        closed=entries.closed(await _state(call, device, when.at)) if device else (),
+        refused=await _refused(call, device) if device and not when.past else (),
     )
+
+
+async def _state(call: Call[Any], device: str, at: int | None) -> Device:
+    desk = call.service.desk
+    return await desk.device(device) if at is None else history.state_at(await desk.past(device_stream(device)), at)
 
 
 async def _refused(call: Call[Any], device: str) -> tuple[entries.RefusedEntry, ...]:
@@ -190,10 +199,10 @@ async def _refused(call: Call[Any], device: str) -> tuple[entries.RefusedEntry, 
     return tuple(entries.refused(contact) for contact in await notes.recent(device, limit=20))
 
 
-async def find(call: Call[Any], name: str) -> str:
+async def find(call: Call[Any], name: str, at: int | None = None) -> str:
     """Return the id of the device that a full id, a prefix or a label names. Raises `Refused` for none and for several (L14)."""
     own = call.caller.own
-    matches = [m for m in await call.service.views.matches(name.strip()) if own in {None, m.device}]
+    matches = [m for m in await call.service.views.matches(name.strip(), at=at) if own in {None, m.device}]
     if len(matches) == 1:
         return matches[0].device
     if not matches:
@@ -400,7 +409,7 @@ _TABLE: tuple[Method[Any], ...] = (
     Method("device.list", ListParams, device_list, PAIRING),
     Method("device.watch", watch_methods.WatchParams, watch_methods.device_watch, PAIRING, waits=True),
     Method("node.pair.request", node_methods.NodeAskParams, node_methods.node_pair_request, PAIRING),
-    Method("node.pair.list", NoParams, node_methods.node_pair_list, PAIRING),
+    Method("node.pair.list", AsOf, node_methods.node_pair_list, PAIRING),
     Method("node.pair.approve", node_methods.NodeAnswerParams, node_methods.node_pair_approve, PAIRING),
     Method("node.pair.reject", node_methods.NodeAnswerParams, node_methods.node_pair_reject, PAIRING),
     Method("node.pair.remove", node_methods.NodeRemoveParams, node_methods.node_pair_remove, PAIRING),

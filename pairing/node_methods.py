@@ -8,15 +8,16 @@ from typing import Annotated, Any, TypeAlias
 import msgspec
 from msgspec import Struct
 
-from . import authority, ids, node_entries
+from . import authority, ids, moments, node_entries
 from .authority import Target
 from .commands import ApproveNode, AskNode, RejectNode, RemoveNode, RenameNode
 from .events import NodeRequested, Personal
+from .moments import AsOf
 from .node_entries import NodePairedEntry, NodePendingEntry
 from .nodes import unknown_node_request
 from .refusals import Reason, Refused
 from .service import Call, Params, Reasoned, Receipt, receipt
-from .shapes import Name, NoParams
+from .shapes import Name
 
 Short: TypeAlias = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
 Item: TypeAlias = Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
@@ -80,11 +81,13 @@ class NodeAsked(Struct, frozen=True, kw_only=True):
     created: bool
 
 
-class NodePairList(Struct, frozen=True):
-    """The answer to `node.pair.list`."""
+class NodePairList(Struct, frozen=True, rename="camel", omit_defaults=True):
+    """The answer to `node.pair.list`: the protocol's two keys, and of the past the position it was true at and when that was."""
 
     pending: tuple[NodePendingEntry, ...]
     paired: tuple[NodePairedEntry, ...]
+    position: int | None = None
+    recorded_at_ms: int | None = None
 
 
 class NodeApproved(Struct, frozen=True, rename="camel", omit_defaults=True, kw_only=True):
@@ -155,15 +158,17 @@ async def node_pair_request(call: Call[NodeAskParams]) -> NodeAsked:
     return NodeAsked(request=node_entries.asked(rows[0]), created=False)
 
 
-async def node_pair_list(call: Call[NoParams]) -> NodePairList:
+async def node_pair_list(call: Call[AsOf]) -> NodePairList:
     """List the open requests for nodes' surfaces, and the approved nodes; a session bound to its device sees its own."""
-    service, own = call.service, call.caller.own
-    pending = await service.views.node_requests(node=own)
-    paired = await service.views.nodes(node=own)
-    live = service.sessions.nodes()
+    service, own, when = call.service, call.caller.own, await moments.of(call)
+    pending = await service.views.node_requests(node=own, at=when.at)
+    paired = await service.views.nodes(node=own, at=when.at)
+    live = {} if when.past else service.sessions.nodes()
     return NodePairList(
         tuple(node_entries.asked(row) for row in pending.rows),
         tuple(node_entries.approved(row, row.node in live) for row in paired.rows),
+        when.at,
+        when.recorded_at if when.past else None,
     )
 
 

@@ -74,6 +74,7 @@ class Reason(Enum):
     AMBIGUOUS_DEVICE = "ambiguous-device"
     INVALID_SCOPE = "invalid-scope"
     MISSING_SCOPE = "missing-scope"
+    NO_SUCH_MOMENT = "no-such-moment"
     APPROVAL_DENIED = "approval-denied"
     REJECTION_DENIED = "rejection-denied"
     REMOVAL_DENIED = "removal-denied"
@@ -457,6 +458,13 @@ SAYINGS |= {
         "unknown reference",
         "Only the latest refusals are kept. See which: pairing devices refusals",
         "UNKNOWN_REFERENCE",
+        exit=Exit.NOT_FOUND,
+    ),
+    Reason.NO_SUCH_MOMENT: Saying(
+        _INVALID,
+        "no such moment: {why}",
+        "This log goes from position 1{since} to {head}. See where it stands: pairing log status",
+        "NO_SUCH_MOMENT",
         exit=Exit.NOT_FOUND,
     ),
     Reason.UNKNOWN_NODE: Saying(

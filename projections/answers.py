@@ -122,6 +122,7 @@ SELECT {_REACHED}, e.position, e.address IS NOT NULL, k.word IN ({audit.OTHERS})
  WHERE e.actor IN ({audit.ACTORS.format(":stream")})
    AND e.position < :below AND e.stream NOT IN (SELECT id FROM words WHERE word IN (:stream, :node))
  ORDER BY e.position"""  # noqa: S608
+TIME_AT = f"SELECT {_REACHED}, recorded_at FROM events WHERE position = :place"  # noqa: S608
 
 DAMAGED = f"""
 SELECT {_REACHED}, w.word, x.position, x.why FROM damages x JOIN words w ON w.id = x.stream ORDER BY x.position"""  # noqa: S608

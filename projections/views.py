@@ -243,6 +243,11 @@ class Views:
             _, rows = await self._ask(answers.POSITION_BY_LOOKING, time=time)
         return int(rows[0][1])
 
+    async def time_at(self, position: int) -> int | None:
+        """Return when a position was recorded (ms); None where the log has no such position."""
+        _, rows = await self._ask(answers.TIME_AT, place=position)
+        return int(rows[0][1]) if rows else None
+
     async def position(self) -> int:
         """Return the position up to which the views have followed, after catching up."""
         return await self.catch_up()
