@@ -8,6 +8,8 @@ from .devices_forget import forget
 from .devices_refusals import refusals
 from .devices_show import list_, show
 from .devices_tokens import revoke, rotate
+from .devices_wait import wait
+from .devices_watch import watch
 
 
 @click.group("devices", invoke_without_command=True)
@@ -22,5 +24,19 @@ def devices(context: click.Context) -> None:
         click.echo(context.get_help())
 
 
-for _command in (list_, show, approve, reject, remove, clear, rename, rotate, revoke, refusals, forget):
+for _command in (
+    list_,
+    show,
+    approve,
+    reject,
+    remove,
+    clear,
+    rename,
+    rotate,
+    revoke,
+    refusals,
+    forget,
+    watch,
+    wait,
+):
     devices.add_command(_command)

@@ -32,7 +32,9 @@ from .voice import Failure, clock, remark
 if TYPE_CHECKING:
     from pairing.service import Service
 
-_READING = frozenset({"contact.find", "contact.list", "device.list", "device.pair.list", "node.pair.list"})
+_READING = frozenset(
+    {"contact.find", "contact.list", "device.list", "device.pair.find", "device.pair.list", "device.watch", "node.pair.list"}
+)
 
 
 class Door(Protocol):
@@ -42,8 +44,11 @@ class Door(Protocol):
     def own(self) -> str | None:
         """The device that this door's caller is, where it is one."""
 
-    async def call(self, method: str, params: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """Call a method and return its result as JSON values. Raises `Refused`, `ClientError`, `PairingError`."""
+    async def call(self, method: str, params: Mapping[str, Any] | None = None, *, within_ms: int | None = None) -> dict[str, Any]:
+        """Call a method and return its result as JSON values. Raises `Refused`, `ClientError`, `PairingError`.
+
+        `within_ms`: the time for this call alone, where it is not a part of the whole command's.
+        """
 
     async def ask_for(self, scopes: Iterable[str]) -> None:
         """Make sure, as far as the gateway lets us, that the next calls are made with these operator scopes too."""
@@ -87,12 +92,12 @@ class GatewayDoor:
             return False
         return covers(OPERATOR, session.hello.scopes, (PAIRING,))
 
-    async def call(self, method: str, params: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    async def call(self, method: str, params: Mapping[str, Any] | None = None, *, within_ms: int | None = None) -> dict[str, Any]:
         """Call a method of the gateway."""
         if self._session is None:
             raise RuntimeError("the door is closed")
         try:
-            with anyio.fail_after(self._left()):
+            with anyio.fail_after(self._left() if within_ms is None else within_ms / 1000):
                 result: dict[str, Any] = await self._session.call(method, params)
         except TimeoutError:
             raise self._late(sent=method not in _READING) from None
@@ -158,7 +163,7 @@ class LogDoor:
     def __init__(self, service: "Service") -> None:
         self._service = service
 
-    async def call(self, method: str, params: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    async def call(self, method: str, params: Mapping[str, Any] | None = None, *, within_ms: int | None = None) -> dict[str, Any]:
         """Call a method here; what it does is recorded with actor `local` and the uid."""
         from pairing import methods
 

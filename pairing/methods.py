@@ -407,6 +407,7 @@ _TABLE: tuple[Method[Any], ...] = (
     Method("device.token.rotate", RotateParams, rotate, PAIRING),
     Method("device.token.revoke", RevokeParams, revoke, PAIRING),
     Method("device.list", ListParams, device_list, PAIRING),
+    Method("device.pair.find", watch_methods.FindParams, watch_methods.device_pair_find, PAIRING),
     Method("device.watch", watch_methods.WatchParams, watch_methods.device_watch, PAIRING, waits=True),
     Method("node.pair.request", node_methods.NodeAskParams, node_methods.node_pair_request, PAIRING),
     Method("node.pair.list", AsOf, node_methods.node_pair_list, PAIRING),

@@ -11,6 +11,8 @@ import msgspec
 from msgspec import Struct
 
 from . import following
+from .decide import unknown_request
+from .entries import fate
 from .following import LONGEST_WAIT_MS, MOST
 from .log.port import Record
 from .recorded import RecordedEntry, device_of, naming, recorded
@@ -51,6 +53,20 @@ class Followed(Struct, frozen=True, rename="camel", kw_only=True):
     hash: str
     head: int
     events: tuple[RecordedEntry, ...]
+
+
+class FindParams(Params, frozen=True, kw_only=True):
+    """One request by its full id."""
+
+    request_id: Name
+
+
+async def device_pair_find(call: Call[FindParams]) -> dict[str, Any]:
+    """Return whose a request is and what became of it: `pending`, or how it ended, by whom, when, and where that is recorded."""
+    found = await call.service.views.request(call.params.request_id)
+    if found is None or call.caller.own not in {None, found.device}:
+        raise unknown_request(None)
+    return {"requestId": found.request, "deviceId": found.device, **fate(found)}
 
 
 _CONCERNS = ("device:", "node:", "enrolment:")
