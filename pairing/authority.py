@@ -48,6 +48,8 @@ Verb: TypeAlias = Literal[
     "rotate",
     "revoke",
     "remove",
+    "lock",
+    "unlock",
     "approve-node",
     "remove-node",
     "hooks",
@@ -58,7 +60,9 @@ Verb: TypeAlias = Literal[
 ]
 _FREE: frozenset[Verb] = frozenset({"read", "reject", "rename", "remove-node"})
 _HELD: frozenset[Verb] = frozenset({"approve-node", "hooks"})
-_CONTAINED: frozenset[Verb] = frozenset({"approve", "rotate", "revoke", "remove", "break-glass", "forget", "enrol", "import"})
+_CONTAINED: frozenset[Verb] = frozenset(
+    {"approve", "rotate", "revoke", "remove", "lock", "unlock", "break-glass", "forget", "enrol", "import"}
+)
 
 
 def tidy(scopes: Iterable[str]) -> tuple[str, ...]:

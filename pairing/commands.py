@@ -59,6 +59,10 @@ class Silence(Struct, frozen=True):
     ceiling: tuple[str, ...]
 
 
+Lifetimes: TypeAlias = tuple[tuple[str, int], ...]
+"""How long a token of a role lives from its issue on, in ms; roles that are not named have no such limit."""
+
+
 class Wanted(Struct, frozen=True, kw_only=True):
     """What a connection, its key proven, wants to be. `key` is base64url without padding, `scopes` as sent.
 
@@ -95,6 +99,7 @@ class Knock(DeviceBound, frozen=True, kw_only=True):
     silence: Silence | None = None
     full: bool = False
     code: str | None = None
+    lifetimes: Lifetimes = ()
 
 
 class Approve(DeviceBound, frozen=True, kw_only=True):
@@ -108,12 +113,24 @@ class Approve(DeviceBound, frozen=True, kw_only=True):
     key: str
     seen: str | None = None
     under: str | None = None
+    lifetimes: Lifetimes = ()
+
+
+class Ban(Struct, frozen=True):
+    """Terms of a lock: until when (ms; None: until it is unlocked), and what the locked party is told."""
+
+    until: int | None = None
+    message: str | None = None
 
 
 class Reject(DeviceBound, frozen=True, kw_only=True):
-    """Say no to exactly one request. `code` is the setup code known to stand behind it, which becomes void with it (B7)."""
+    """Say no to exactly one request; with `ban` its device's key is locked in the same step.
+
+    `code` is the setup code known to stand behind it, which becomes void with it (B7).
+    """
 
     request: str
+    ban: Ban | None = None
     code: str | None = None
 
 
@@ -125,6 +142,36 @@ class Expire(DeviceBound, frozen=True, kw_only=True):
 
 class Remove(DeviceBound, frozen=True, kw_only=True):
     """End a device's grant, its tokens and its open request. Once gone it is unknown: a repetition is refused."""
+
+
+class Lock(DeviceBound, frozen=True, kw_only=True):
+    """Keep a key out, paired or not. Another lock in force gives way to this one; the same again is nothing."""
+
+    terms: Ban
+
+
+class Unlock(DeviceBound, frozen=True, kw_only=True):
+    """End a lock; nothing where there is none."""
+
+
+class Elapse(DeviceBound, frozen=True, kw_only=True):
+    """Record what time alone has ended: a lock whose end has come, tokens past their lifetime. Otherwise nothing."""
+
+
+class Remind(DeviceBound, frozen=True, kw_only=True):
+    """Record that no more than `distance` ms are left of a token's lifetime, once for each generation and distance."""
+
+    role: str
+    issue: str
+    distance: int
+
+
+class ExpireIdle(DeviceBound, frozen=True, kw_only=True):
+    """End one generation of a token that nobody has used since `since` (ms); nothing where it is no longer the present one."""
+
+    role: str
+    issue: str
+    since: int
 
 
 class Rename(DeviceBound, frozen=True, kw_only=True):
@@ -140,6 +187,7 @@ class Rotate(DeviceBound, frozen=True, kw_only=True):
     scopes: tuple[str, ...] | None
     issue: str
     key: str
+    lifetimes: Lifetimes = ()
 
 
 class Revoke(DeviceBound, frozen=True, kw_only=True):
@@ -189,7 +237,23 @@ class ImportDevice(DeviceBound, frozen=True, kw_only=True):
     tokens: tuple[Vouched, ...]
 
 
-DeviceCommand: TypeAlias = Knock | Approve | Reject | Expire | Remove | Rename | Rotate | Revoke | Forget | ImportDevice
+DeviceCommand: TypeAlias = (
+    Knock
+    | Approve
+    | Reject
+    | Expire
+    | Remove
+    | Rename
+    | Rotate
+    | Revoke
+    | Forget
+    | ImportDevice
+    | Lock
+    | Unlock
+    | Elapse
+    | Remind
+    | ExpireIdle
+)
 
 
 class NodeBound(Command, frozen=True, kw_only=True):

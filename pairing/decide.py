@@ -4,29 +4,33 @@ Pure: time, ids and callers come with the command. `()` means that nothing had t
 `authority.may`; this file only says which question it is.
 """
 
-from typing import assert_never
+from typing import Any, assert_never
 
 from msgspec.structs import replace
 
-from . import authority
+from . import aging, authority, locks
 from .adoption import adopt
-from .authority import OPERATOR, Ruling, Target, Verb, belongs, covers, normalise, of_role, tidy
+from .authority import OPERATOR, Verb, belongs, covers, normalise, of_role, tidy
 from .commands import (
     Approve,
-    DeviceBound,
     DeviceCommand,
+    Elapse,
     Expire,
+    ExpireIdle,
     Forget,
     ImportDevice,
     Knock,
+    Lock,
     Reject,
+    Remind,
     Remove,
     Rename,
     Revoke,
     Rotate,
     Silence,
+    Unlock,
 )
-from .device import INITIAL, Closed, Device, Grant, Pending, Token, covered_by, digest, evolve, shortfalls
+from .device import INITIAL, Closed, Device, Grant, Pending, Token, covered_by, digest, evolve, lapsed, shortfalls
 from .events import (
     DeviceDescribed,
     DeviceEvent,
@@ -49,6 +53,7 @@ from .events import (
     TokenRotated,
     TokenWidened,
 )
+from .permits import everything, permit
 from .refusals import Reason, Refused
 
 Events = tuple[DeviceEvent, ...]
@@ -61,6 +66,9 @@ def decide(state: Device, command: DeviceCommand) -> Events:
     """Return what follows from a command in a state. Raises `Refused`."""
     if state.newer is not None:
         raise Refused(Reason.NEWER_WRITER, details={"kind": state.newer})
+    if isinstance(command, Elapse):
+        return aging.elapse(state, command)
+    state = lapsed(state, command.now)
     match command:
         case Knock():
             return _knock(state, command)
@@ -82,6 +90,14 @@ def decide(state: Device, command: DeviceCommand) -> Events:
             return _forget(state, command)
         case ImportDevice():
             return adopt(state, command)
+        case Lock():
+            return locks.lock(state, command)
+        case Unlock():
+            return locks.unlock(state, command)
+        case Remind():
+            return aging.remind(state, command)
+        case ExpireIdle():
+            return aging.expire_idle(state, command)
         case _:
             assert_never(command)
 
@@ -97,6 +113,8 @@ def fold(state: Device, events: Events) -> Device:
 
 
 def _knock(state: Device, c: Knock) -> Events:
+    if state.lock is not None:
+        raise locks.locked_out(state.lock)
     needs = shortfalls(state.grant, c.wanted)
     if not needs:
         return _settle(state, c)
@@ -246,6 +264,9 @@ def _settle(state: Device, c: Knock) -> Events:
 
 
 def _approve(state: Device, c: Approve) -> Events:
+    if state.lock is not None:
+        permit("approve", c, (), Reason.APPROVAL_DENIED)
+        raise locks.locked_out(state.lock)
     pending = _answerable(state, c, "approve", Reason.APPROVAL_DENIED, "approved")
     if pending is None:
         return ()
@@ -255,7 +276,7 @@ def _approve(state: Device, c: Approve) -> Events:
     if scope := _misfit(pending):
         raise Refused(Reason.INVALID_SCOPE, scope=scope)
     access = tuple((role, _next_scopes(state.grant, pending, role, c.under)) for role in pending.roles)
-    _permit("approve", c, access, Reason.APPROVAL_DENIED)
+    permit("approve", c, access, Reason.APPROVAL_DENIED)
     return _grant(state, pending, c, "owner")
 
 
@@ -347,14 +368,18 @@ def _token(
     old: Token | None, role: str, scopes: tuple[str, ...], c: Approve | Knock | Rotate, *, under: str | None, live: bool
 ) -> Events:
     """The one constructor of tokens: the first generation, the next one, or the same one covering more (T2, T7)."""
-    issue = f"{c.issue}.{role}"
+    fresh: dict[str, Any] = {
+        "role": role,
+        "scopes": normalise(scopes),
+        "issue": f"{c.issue}.{role}",
+        "key": c.key,
+        "under": under,
+        "expires_at": aging.end_of_life(c.lifetimes, role, c.now),
+    }
     if old is None:
-        return (TokenIssued(at=c.now, role=role, scopes=normalise(scopes), issue=issue, key=c.key, under=under),)
+        return (TokenIssued(at=c.now, **fresh),)
     if not live:
-        rotated = TokenRotated(
-            at=c.now, role=role, scopes=normalise(scopes), retires=old.issue, issue=issue, key=c.key, under=under
-        )
-        return (rotated,)
+        return (TokenRotated(at=c.now, retires=old.issue, **fresh),)
     wide = normalise((*old.scopes, *scopes))
     if wide == old.scopes and under == old.under:
         return ()
@@ -363,17 +388,16 @@ def _token(
 
 def _reject(state: Device, c: Reject) -> Events:
     pending = _answerable(state, c, "reject", Reason.REJECTION_DENIED, "rejected")
-    if pending is None:
-        return ()
-    if pending.code != c.code:
+    if pending is not None and pending.code != c.code:
         # It has come with another code since: whoever asks must look again, so that the right one becomes void.
         raise Refused(Reason.BUSY)
-    return (RequestRejected(at=c.now, request=pending.request, digest=pending.digest),)
+    rejected = (RequestRejected(at=c.now, request=pending.request, digest=pending.digest),) if pending else ()
+    return rejected if c.ban is None else (*rejected, *locks.ban(fold(state, rejected), c, c.ban))
 
 
 def _answerable(state: Device, c: Approve | Reject, verb: Verb, denied: Reason, same: str) -> Pending | None:
     """Return the open request, or None where the same answer was given before: the second caller learns of the first (R6)."""
-    _permit(verb, c, (), denied)
+    permit(verb, c, (), denied)
     pending = state.pending
     if pending is not None and pending.request == c.request and not pending.expired(c.now):
         return pending
@@ -402,26 +426,20 @@ def _expire(state: Device, c: Expire) -> Events:
 
 
 def _remove(state: Device, c: Remove) -> Events:
-    _permit("read", c, (), Reason.REMOVAL_DENIED)
+    permit("read", c, (), Reason.REMOVAL_DENIED)
     grant = state.grant
     if grant is None:
         raise Refused(Reason.UNKNOWN_DEVICE)
-    access = tuple((role, _held(grant, role)) for role in grant.roles)
-    _permit("remove", c, access, Reason.REMOVAL_DENIED)
+    permit("remove", c, everything(grant), Reason.REMOVAL_DENIED)
     removed = DeviceRemoved(at=c.now, roles=grant.roles, issues=tuple(token.issue for token in grant.tokens))
     if state.pending is None:
         return (removed,)
     return (RequestWithdrawn(at=c.now, request=state.pending.request), removed)
 
 
-def _held(grant: Grant, role: str) -> tuple[str, ...]:
-    token = grant.token(role)
-    return tidy((*of_role(grant.scopes, role), *(token.scopes if token else ())))
-
-
 def _rename(state: Device, c: Rename) -> Events:
-    _permit("rename", c, (), Reason.RENAME_DENIED)
-    if state.grant is None:
+    permit("rename", c, (), Reason.RENAME_DENIED)
+    if state.grant is None and state.lock is None:
         raise Refused(Reason.UNKNOWN_DEVICE)
     return () if state.labelled == c.labelled else (DeviceRenamed(at=c.now, labelled=c.labelled),)
 
@@ -436,8 +454,8 @@ def _rotate(state: Device, c: Rotate) -> Events:
     if not covers(c.role, grant.scopes, scopes):
         raise Refused(Reason.ROTATION_DENIED)
     # A dead token that comes back makes the whole baseline of its role reachable again (A3, A6).
-    ends = old.scopes if old and old.revoked_at is None else of_role(grant.scopes, c.role)
-    _permit("rotate", c, ((c.role, (*scopes, *ends)),), Reason.ROTATION_DENIED)
+    ends = old.scopes if old and not old.dead else of_role(grant.scopes, c.role)
+    permit("rotate", c, ((c.role, (*scopes, *ends)),), Reason.ROTATION_DENIED)
     return _token(old, c.role, scopes, c, under=old.under if old else None, live=False)
 
 
@@ -445,28 +463,13 @@ def _revoke(state: Device, c: Revoke) -> Events:
     token = state.token(c.role)
     if token is None:
         raise Refused(Reason.REVOCATION_DENIED)
-    _permit("revoke", c, ((c.role, token.scopes),), Reason.REVOCATION_DENIED)
+    permit("revoke", c, ((c.role, token.scopes),), Reason.REVOCATION_DENIED)
     return (TokenRevoked(at=c.now, role=c.role, issue=token.issue),)
 
 
 def _forget(state: Device, c: Forget) -> Events:
     """A device that is long removed can be forgotten too; where nothing is left to forget, nothing happens."""
-    grant = state.grant
-    access = tuple((role, _held(grant, role)) for role in grant.roles) if grant else ()
-    _permit("forget", c, access, Reason.FORGETTING_DENIED)
+    permit("forget", c, everything(state.grant), Reason.FORGETTING_DENIED)
     if state == INITIAL:
         raise Refused(Reason.UNKNOWN_DEVICE)
     return (DeviceForgotten(at=c.now, rows=c.rows),) if c.rows else ()
-
-
-def _permit(verb: Verb, c: DeviceBound, access: tuple[tuple[str, tuple[str, ...]], ...], denied: Reason) -> None:
-    ruling = authority.may(verb, c.by, Target(c.device, access))
-    if not ruling.allowed:
-        raise _denial(ruling, denied)
-
-
-def _denial(ruling: Ruling, denied: Reason) -> Refused:
-    """An approval names the scope that is missing; the other verbs say no more than no (protocol §6.4, §6.6)."""
-    if denied is Reason.APPROVAL_DENIED and ruling.rule in {"scope", "no-pairing"}:
-        return Refused(Reason.MISSING_SCOPE, scope=ruling.scope)
-    return Refused(denied, rule=ruling.rule)

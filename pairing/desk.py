@@ -22,6 +22,7 @@ from .commands import (
     EnrolmentCommand,
     GatewayCommand,
     HookCommand,
+    Lock,
     NodeCommand,
     Redeem,
     Reject,
@@ -29,9 +30,10 @@ from .commands import (
     Revoke,
     Rotate,
     Standing,
+    Unlock,
 )
 from .decide import decide
-from .device import INITIAL, Device, evolve, stands
+from .device import INITIAL, Device, evolve, lapsed, stands
 from .enrolment import EMPTY_ENROLMENT, Enrolment, decide_enrolment, evolve_enrolment
 from .events import (
     GATEWAY_STREAM,
@@ -63,6 +65,7 @@ C = TypeVar("C", bound=Command)
 E = TypeVar("E")
 
 ATTEMPTS = 12
+_ENDS = Revoke | Remove | Rotate | Lock | Reject
 log = structlog.get_logger("pairing.desk")
 
 
@@ -163,6 +166,7 @@ class Desk:
         self.approvers: Approvers | None = None
         self.written = 0
         self.doubted: set[str] = set()
+        self._unbarred: set[str] = set()
 
     @property
     def log(self) -> EventLog:
@@ -173,6 +177,12 @@ class Desk:
     def position(self) -> int:
         """The log position up to which states are known to be current."""
         return self._devices.position
+
+    def doubts(self, device: str, state: Device) -> bool:
+        """Say whether an end of this device's access could not be stored. Without a grant only a lock is left to be missed."""
+        if state.grant is None and device not in self._unbarred:
+            self.doubted.discard(device)
+        return device in self.doubted
 
     async def device(self, device: str) -> Device:
         """Return a device's state, current across processes. Raises `StreamDamaged`."""
@@ -223,10 +233,10 @@ class Desk:
         """Decide a command about a webhook and store what follows."""
         return await self._handle(self._hooks, hook_stream(command.hook), command, decide_hook)
 
-    async def vouch(self, standing: Standing) -> None:
-        """Return where what a session rests on still stands, as far as any process has written. Raises `Refused`."""
+    async def vouch(self, standing: Standing, now: int) -> None:
+        """Return where what a session rests on still stands at `now`, as far as any process has written. Raises `Refused`."""
         await self._devices.catch_up()
-        await self._vouched(standing, "", {})
+        await self._vouched(standing, "", {}, now)
 
     async def handle_enrolment(self, command: EnrolmentCommand) -> Handled[Enrolment, EnrolmentEvent]:
         """Decide a command about a setup code and store what follows."""
@@ -320,7 +330,7 @@ class Desk:
             events: tuple[E, ...] = ()
             try:
                 if command.by.standing is not None:
-                    await self._vouched(command.by.standing, stream, guards)
+                    await self._vouched(command.by.standing, stream, guards, command.now)
                 ruled = rule(state, command)
                 if isinstance(command, DeviceBound) and self.approvers is not None:
                     ruled = cast("tuple[E, ...]", await self._kept(cast("Device", state), ruled, command, guards))
@@ -337,6 +347,8 @@ class Desk:
                     return cast("Handled[S, E]", earlier)
                 if refused is not None:
                     raise refused
+                if isinstance(command, Unlock):
+                    self._sure(command.device)
                 return Handled((), (), state, version)
             drafts = self._drafts(events, command)
             outcome = await self._append([Slice(stream, version, drafts), *guards.values()], command)
@@ -390,7 +402,7 @@ class Desk:
             events: tuple[tuple[AnyEvent, ...], ...] = tuple(() for _ in places)
             try:
                 if command.by.standing is not None:
-                    await self._vouched(command.by.standing, "", guards)
+                    await self._vouched(command.by.standing, "", guards, command.now)
                 events = rule(*states)
             except Refused as no:
                 refused = no
@@ -444,16 +456,22 @@ class Desk:
 
     async def _append(self, slices: Sequence[Slice], command: Command) -> Appended | Conflict:
         """Append; where an end of access could not be stored, its device is refused until one is, or until a restart (V6)."""
-        ends = command.device if isinstance(command, Revoke | Remove | Rotate) else None
+        bars = isinstance(command, Lock) or (isinstance(command, Reject) and command.ban is not None)
+        ends = command.device if isinstance(command, _ENDS) and (bars or not isinstance(command, Reject)) else None
         try:
             outcome = await self._log.append(slices, command=command.id, now=command.now)
         except LogUnavailable:
             if ends is not None:
                 self.doubted.add(ends)
+                self._unbarred.update((ends,) if bars else ())
             raise
-        if ends is not None and not isinstance(outcome, Conflict):
-            self.doubted.discard(ends)
+        if ends is not None and not isinstance(outcome, Conflict) and (bars or ends not in self._unbarred):
+            self._sure(ends)
         return outcome
+
+    def _sure(self, device: str) -> None:
+        self.doubted.discard(device)
+        self._unbarred.discard(device)
 
     def _drafts(self, events: Sequence[object], command: Command) -> tuple[Draft, ...]:
         meta = Meta(
@@ -469,11 +487,11 @@ class Desk:
         )
         return tuple([draft(cast("AnyEvent", event), meta, command.personal) for event in events])
 
-    async def _vouched(self, standing: Standing, stream: str, guards: dict[str, Slice]) -> None:
+    async def _vouched(self, standing: Standing, stream: str, guards: dict[str, Slice], now: int) -> None:
         """Add a guard that holds only while the caller's own authority is what it was when this was decided (R8, V1)."""
         own = device_stream(standing.device)
         state, version = await self._devices.get(own)
-        if standing.device in self.doubted or not stands(state, standing):
+        if standing.device in self.doubted or not stands(state, standing, now):
             raise Refused(Reason.FENCED)
         if own != stream:
             guards[own] = Slice(own, version, ())
@@ -485,12 +503,12 @@ class Desk:
 
         It looks at what follows from a command, not at which one it is: whatever ends access comes through here.
         """
-        ending = operators.ends(state, cast("tuple[DeviceEvent, ...]", events), self.under)
-        if ending is None or await self._witness(command.device, guards):
+        ending = operators.ends(lapsed(state, command.now), cast("tuple[DeviceEvent, ...]", events), self.under)
+        if ending is None or await self._witness(command.device, guards, command.now):
             return events
         return (*events, operators.break_glass(ending, command))
 
-    async def _witness(self, besides: str, guards: dict[str, Slice]) -> bool:
+    async def _witness(self, besides: str, guards: dict[str, Slice], now: int) -> bool:
         """Find another device that can approve, and hold it to being so until the commit. Views find, its stream decides."""
         seen = 0
         while self.approvers and (found := await self.approvers.approvers(besides=besides, under=self.under, skip=seen)):
@@ -500,7 +518,7 @@ class Desk:
                     state, version = await self._devices.get(stream)
                 except (StreamDamaged, EventUnreadable):
                     continue
-                if device != besides and device not in self.doubted and operators.able(state, self.under):
+                if device != besides and device not in self.doubted and operators.able(lapsed(state, now), self.under):
                     guards.setdefault(stream, Slice(stream, version, ()))
                     return True
             seen += len(found)

@@ -17,9 +17,11 @@ from .events import (
     DeviceEvent,
     DeviceForgotten,
     DeviceImported,
+    DeviceLocked,
     DevicePaired,
     DeviceRemoved,
     DeviceRenamed,
+    DeviceUnlocked,
     DeviceUpgraded,
     GlassBroken,
     Means,
@@ -31,6 +33,8 @@ from .events import (
     RequestRejected,
     RequestSuperseded,
     RequestWithdrawn,
+    TokenDue,
+    TokenExpired,
     TokenImported,
     TokenIssued,
     TokenRevoked,
@@ -51,6 +55,8 @@ class Token(Struct, frozen=True, gc=False):
     """The token of one role, by the name of its generation; its value is derived, never held. Times in ms.
 
     `proof` is set on a token that another gateway made: the keyed hash of its value.
+    `expires_at` is when its lifetime ends, `expired_at` when it did or when it died of disuse; `warned` the least distance from
+    its end at which somebody was warned.
     """
 
     role: str
@@ -62,6 +68,14 @@ class Token(Struct, frozen=True, gc=False):
     revoked_at: int | None = None
     under: str | None = None
     proof: str | None = None
+    expires_at: int | None = None
+    expired_at: int | None = None
+    warned: int | None = None
+
+    @property
+    def dead(self) -> bool:
+        """Say whether it was revoked or has expired; only a new generation helps."""
+        return self.revoked_at is not None or self.expired_at is not None
 
     @property
     def issued_at(self) -> int:
@@ -76,7 +90,7 @@ class Retired(Struct, frozen=True, gc=False):
     issue: str
     key: str
     at: int
-    how: Literal["rotated", "revoked", "removed"]
+    how: Literal["rotated", "revoked", "removed", "expired"]
     proof: str | None = None
 
 
@@ -112,10 +126,10 @@ class Grant(Struct, frozen=True, gc=False):
     def sound(self, role: str, under: str | None) -> Token | None:
         """Return the token of a role if nothing is wrong with the token itself, whether or not its role is approved.
 
-        It must not be revoked, must lie within the approved baseline, and must not rest on an older shared secret alone.
+        It must not be dead, must lie within the approved baseline, and must not rest on an older shared secret alone.
         """
         token = self.token(role)
-        if token is None or token.revoked_at is not None:
+        if token is None or token.dead:
             return None
         if token.under is not None and token.under != under:
             return None
@@ -157,6 +171,19 @@ class Closed(Struct, frozen=True, gc=False):
     by: str | None = None
 
 
+class Barred(Struct, frozen=True, gc=False):
+    """A lock: who holds the key is kept out until `until` (ms; None: until it is unlocked), and told `message`."""
+
+    at: int
+    until: int | None
+    message: str | None
+    ban: bool
+
+    def over(self, now: int) -> bool:
+        """Say whether its end has come."""
+        return self.until is not None and now >= self.until
+
+
 class Device(Struct, frozen=True, gc=False):
     """One device's stream, folded. `newer` is set once an event of an unknown kind was met: no decision may follow it."""
 
@@ -166,6 +193,7 @@ class Device(Struct, frozen=True, gc=False):
     closed: tuple[Closed, ...] = ()
     labelled: str | None = None
     newer: str | None = None
+    lock: Barred | None = None
 
     def token(self, role: str) -> Token | None:
         """Return the token of a role, revoked or not."""
@@ -263,11 +291,19 @@ def evolve(state: Device, event: DeviceEvent | Unknown) -> Device:
         case TokenImported():
             return _vouched_for(state, event)
         case TokenWidened():
-            return _widened(state, event)
+            return _changed_token(state, event.role, event.issue, scopes=event.scopes, under=event.under)
         case TokenRevoked():
-            return _revoked(state, event)
+            return _changed_token(state, event.role, event.issue, revoked_at=event.at)
         case GlassBroken():
             return state
+        case TokenDue():
+            return _changed_token(state, event.role, event.issue, warned=event.distance)
+        case TokenExpired():
+            return _changed_token(state, event.role, event.issue, expired_at=event.at)
+        case DeviceLocked():
+            return replace(state, lock=Barred(event.at, event.until, event.message, event.ban))
+        case DeviceUnlocked():
+            return replace(state, lock=None)
         case Unknown():
             return replace(state, newer=event.kind)
         case _:
@@ -386,6 +422,14 @@ def _removed(state: Device, event: DeviceRemoved) -> Device:
     return replace(state, grant=None, retired=_remembered(state.retired, *ended))
 
 
+def _end_of(token: Token, at: int) -> Literal["revoked", "expired"] | None:
+    """Return how a token had died before it was replaced or removed at a time, if it had."""
+    if token.revoked_at is not None:
+        return "revoked"
+    outlived = token.expires_at is not None and at >= token.expires_at
+    return "expired" if token.expired_at is not None or outlived else None
+
+
 def _with(grant: Grant, token: Token) -> Grant:
     others = [other for other in grant.tokens if other.role != token.role]
     tokens = tuple(sorted((*others, token), key=lambda t: t.role)) if others else (token,)
@@ -395,7 +439,7 @@ def _with(grant: Grant, token: Token) -> Grant:
 def _issued(state: Device, event: TokenIssued) -> Device:
     if state.grant is None:
         return state
-    token = Token(event.role, event.scopes, event.issue, event.key, event.at, under=event.under)
+    token = Token(event.role, event.scopes, event.issue, event.key, event.at, under=event.under, expires_at=event.expires_at)
     return replace(state, grant=_with(state.grant, token))
 
 
@@ -403,7 +447,9 @@ def _rotated(state: Device, event: TokenRotated) -> Device:
     grant, old = state.grant, state.token(event.role)
     if grant is None or old is None:
         return state
-    token = Token(event.role, event.scopes, event.issue, event.key, old.created_at, event.at, None, event.under)
+    token = Token(
+        event.role, event.scopes, event.issue, event.key, old.created_at, event.at, None, event.under, expires_at=event.expires_at
+    )
     retired = _retire(old, event.at, "rotated")
     return replace(state, grant=_with(grant, token), retired=_remembered(state.retired, retired))
 
@@ -417,29 +463,45 @@ def _vouched_for(state: Device, event: TokenImported) -> Device:
 
 
 def _retire(old: Token, at: int, how: Literal["rotated", "removed"]) -> Retired:
-    return Retired(old.role, old.issue, old.key, at, "revoked" if old.revoked_at else how, old.proof)
+    return Retired(old.role, old.issue, old.key, at, _end_of(old, at) or how, old.proof)
 
 
-def _widened(state: Device, event: TokenWidened) -> Device:
-    old = state.token(event.role)
-    if state.grant is None or old is None or old.issue != event.issue:
+def _changed_token(state: Device, role: str, issue: str, **changes: object) -> Device:
+    old = state.token(role)
+    if state.grant is None or old is None or old.issue != issue:
         return state
-    return replace(state, grant=_with(state.grant, replace(old, scopes=event.scopes, under=event.under)))
+    return replace(state, grant=_with(state.grant, replace(old, **changes)))
 
 
-def _revoked(state: Device, event: TokenRevoked) -> Device:
-    old = state.token(event.role)
-    if state.grant is None or old is None or old.issue != event.issue:
-        return state
-    return replace(state, grant=_with(state.grant, replace(old, revoked_at=event.at)))
+def lapsed(state: Device, now: int) -> Device:
+    """Return the state as time has left it at `now` (ms), recorded or not: a lock that is over, tokens past their lifetime.
+
+    Whatever decides or judges begins here, so that an advertised end is the enforced one (R12).
+    """
+    if state.lock is not None and state.lock.over(now):
+        state = replace(state, lock=None)
+    for token in outlived(state, now):
+        state = _changed_token(state, token.role, token.issue, expired_at=token.expires_at)
+    return state
 
 
-def stands(state: Device, standing: Standing) -> bool:
-    """Say whether a session may go on: its device is paired, its role's token lives, and is still the one it came by (V1, V2)."""
+def outlived(state: Device, now: int) -> tuple[Token, ...]:
+    """Return the tokens whose lifetime is over although they have not been ended."""
     if state.grant is None:
+        return ()
+    return tuple([t for t in state.grant.tokens if t.expires_at is not None and now >= t.expires_at and not t.dead])
+
+
+def stands(state: Device, standing: Standing, now: int) -> bool:
+    """Say whether a session may go on (V1, V2).
+
+    Its device is paired and not locked, its role's token lives, and is still the one it came by.
+    """
+    state = lapsed(state, now)
+    if state.grant is None or state.lock is not None:
         return False
     token = state.grant.token(standing.role)
-    return token is not None and token.revoked_at is None and standing.issue in {None, token.issue}
+    return token is not None and not token.dead and standing.issue in {None, token.issue}
 
 
 def covered_by(pending: Pending, wanted: Wanted) -> bool:

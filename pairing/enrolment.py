@@ -191,7 +191,7 @@ def _unused(state: Enrolment, code: Code, held: Holder | None, device: Device, n
 
 def _current(held: Holder, device: Device, wanted: Wanted) -> bool:
     token = device.token(wanted.role)
-    return token is not None and token.revoked_at is None and token.issue == held.tokens[wanted.role]
+    return token is not None and not token.dead and token.issue == held.tokens[wanted.role]
 
 
 def _outside(code: Code, wanted: Wanted) -> str | None:

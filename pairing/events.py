@@ -137,7 +137,7 @@ class RequestExpired(Event, frozen=True, tag="request.expired"):
 
 
 class RequestWithdrawn(Event, frozen=True, tag="request.withdrawn"):
-    """The request ended because its device was removed."""
+    """The request ended because its device was removed or locked."""
 
     request: str
 
@@ -235,10 +235,30 @@ class DeviceImported(Event, frozen=True, tag="device.imported"):
     approved_at: int
 
 
-class TokenIssued(Event, frozen=True, tag="token.issued"):
+class DeviceLocked(Event, frozen=True, tag="device.locked"):
+    """Whoever holds this key is kept out until `until` (ms), or until somebody unlocks it; `message` is for them to read.
+
+    A lock outlives removal and pairing anew. `ban`: there was no grant to keep from use, or the key was banned for good.
+    """
+
+    PERSONAL: ClassVar[bool] = True
+    until: int | None
+    message: str | None
+    ban: bool
+
+
+class DeviceUnlocked(Event, frozen=True, tag="device.unlocked"):
+    """The lock ended: somebody took it away, or its end had come. Whatever the device had before works again."""
+
+    PERSONAL: ClassVar[bool] = True
+    how: Literal["unlocked", "ended"]
+
+
+class TokenIssued(Event, frozen=True, tag="token.issued", omit_defaults=True):
     """A role of the device got its first token. `issue` names the generation, `key` the gateway key it derives from.
 
-    `under` is the generation of the shared secret that alone vouched for it; null once a person approved.
+    `under` is the generation of the shared secret that alone vouched for it; null once a person approved. `expires_at` (ms) is
+    when this generation's lifetime ends, absent where it has none.
     """
 
     role: str
@@ -246,10 +266,11 @@ class TokenIssued(Event, frozen=True, tag="token.issued"):
     issue: str
     key: str
     under: str | None
+    expires_at: int | None = None
 
 
-class TokenRotated(Event, frozen=True, tag="token.rotated"):
-    """One generation ended and the next began, in one fact."""
+class TokenRotated(Event, frozen=True, tag="token.rotated", omit_defaults=True):
+    """One generation ended and the next began, in one fact. `expires_at` as for `token.issued`, of the next."""
 
     PERSONAL: ClassVar[bool] = True
     role: str
@@ -258,6 +279,7 @@ class TokenRotated(Event, frozen=True, tag="token.rotated"):
     issue: str
     key: str
     under: str | None
+    expires_at: int | None = None
 
 
 class TokenWidened(Event, frozen=True, tag="token.widened"):
@@ -294,6 +316,24 @@ class TokenImported(Event, frozen=True, tag="token.imported"):
     created_at: int
     rotated_at: int | None
     revoked_at: int | None
+
+
+class TokenDue(Event, frozen=True, tag="token.due"):
+    """A token's lifetime is about to end: less than `distance` ms are left until `expires_at`. Said once for each distance."""
+
+    role: str
+    issue: str
+    distance: int
+    expires_at: int
+
+
+class TokenExpired(Event, frozen=True, tag="token.expired"):
+    """The token of a role died of age (`lifetime`), or because nobody had used it since `since` (`idle`). It has no successor."""
+
+    role: str
+    issue: str
+    how: Literal["lifetime", "idle"]
+    since: int | None
 
 
 class GatewayStarted(Event, frozen=True, tag="gateway.started"):
@@ -538,12 +578,16 @@ DeviceEvent: TypeAlias = (
     | DeviceRemoved
     | DeviceForgotten
     | DeviceImported
+    | DeviceLocked
+    | DeviceUnlocked
     | TokenIssued
     | TokenRotated
     | TokenWidened
     | TokenRevoked
     | GlassBroken
     | TokenImported
+    | TokenDue
+    | TokenExpired
 )
 GatewayEvent: TypeAlias = GatewayStarted | GatewayStopped | PolicyChanged
 NodeEvent: TypeAlias = NodeRequested | NodeApproved | NodeRejected | NodeRemoved | NodeRenamed | NodeForgotten | NodeImported

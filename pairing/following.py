@@ -107,5 +107,5 @@ async def follow(
     """
     page = await call.service.following.page(after, seen=seen, wait_ms=wait_ms, limit=limit, wanted=wanted)
     if call.caller.standing is not None:
-        await call.service.desk.vouch(call.caller.standing)
+        await call.service.desk.vouch(call.caller.standing, call.service.clock())
     return page

@@ -144,7 +144,7 @@ def facts(state: Device) -> frozenset[Fact]:
         found += [Fact("role", role) for role in grant.roles]
         found += [Fact("scope", scope) for scope in grant.scopes]
         for token in grant.tokens:
-            if token.revoked_at is None:
+            if not token.dead:
                 found.append(Fact("token", token.issue, token.role))
                 found += [Fact("token-scope", scope, token.role) for scope in token.scopes]
     if state.pending:
@@ -252,9 +252,13 @@ def use(world: World, role: str, scope: str, way: Way) -> Verdict:
     return met(world.device, Presented(method="token") if way == "shared-secret" else shown, wanted)
 
 
+# The past is what was written down: an end that time alone brings counts from its event on.
+AS_RECORDED = 0
+
+
 def met(state: Device, presented: Presented, wanted: Wanted) -> Verdict:
     """Judge as the gateway does, which lets nobody in past an event that it does not understand."""
-    verdict = judge(state, presented, wanted)
+    verdict = judge(state, presented, wanted, AS_RECORDED)
     if verdict.method is None or state.newer is None:
         return verdict
     unknown = Step("known-events", False, state.newer)

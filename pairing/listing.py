@@ -32,6 +32,8 @@ class TokenRow(Struct, frozen=True, kw_only=True):
     revoked_at: int | None = None
     last_used_at: int | None = None
     under: str | None = None
+    expires_at: int | None = None
+    expired_at: int | None = None
 
 
 class PendingRow(Struct, frozen=True, kw_only=True):
@@ -88,6 +90,36 @@ class PairedRow(Struct, frozen=True, kw_only=True):
     position: int
     last_seen_at: int | None = None
     damaged: int | None = None
+
+
+class LockRow(Struct, frozen=True, kw_only=True):
+    """A key that is kept out, with what its device is called. `paired` says whether there is a grant behind it. Times in ms."""
+
+    device: str
+    locked_at: int
+    until: int | None
+    message: str | None
+    ban: bool
+    reason: str | None
+    actor: Actor | None
+    label: str | None
+    name: str | None
+    paired: bool
+    position: int
+
+
+class DueRow(Struct, frozen=True, kw_only=True):
+    """One generation of a token that will end: at `expires_at`, or (null) only of disuse. Times in ms."""
+
+    device: str
+    role: str
+    issue: str
+    issued_at: int
+    expires_at: int | None
+    warned: int | None
+    label: str | None
+    name: str | None
+    position: int
 
 
 class NodeAskedRow(Struct, frozen=True, kw_only=True):
@@ -251,6 +283,18 @@ class Listing(Protocol):
 
         `under` is the keyed tag of the present shared secret: a token that an older one alone vouched for does not count.
         """
+
+    async def locks(self, *, device: str | None = None, at: int | None = None) -> Answer[LockRow]:
+        """Return the keys that are kept out, the latest lock first. One that is over is left out only once that is recorded."""
+
+    async def locks_over(self, now: int, most: int) -> tuple[str, ...]:
+        """Return up to so many devices whose lock has come to its end by `now` (ms), the oldest first."""
+
+    async def due(self, *, after: int, until: int, most: int, device: str | None = None) -> Answer[DueRow]:
+        """Return up to so many tokens whose lifetime ends after a time and by another (ms), the next first."""
+
+    async def aged(self, role: str, before: int, *, after: int, until: int) -> Answer[DueRow]:
+        """Return the live tokens of a role that were issued before a time (ms) and last changed in a range of positions."""
 
     async def crowd(self, address: str | None) -> Crowd:
         """Count the open requests."""

@@ -23,8 +23,8 @@ def holds(state: Device, under: str | None) -> tuple[str, ...]:
 
 
 def able(state: Device, under: str | None) -> bool:
-    """Say whether a device can approve: by its own token, whether or not it is connected."""
-    return state.newer is None and covers(OPERATOR, holds(state, under), (PAIRING,))
+    """Say whether a device can approve: by its own token and not locked, whether or not it is connected."""
+    return state.newer is None and state.lock is None and covers(OPERATOR, holds(state, under), (PAIRING,))
 
 
 def ends(state: Device, events: Sequence[DeviceEvent], under: str | None) -> DeviceEvent | None:

@@ -10,9 +10,10 @@ from msgspec.structs import replace
 from .authority import NODE, OPERATOR
 from .commands import Redeem, Reject, Standing
 from .decide import admit, decide, fold
-from .device import Device, shortfalls, stands
+from .device import Device, lapsed, shortfalls, stands
 from .enrolment import SPENT, Code, Enrolment, Holder, fault
 from .events import DeviceEvent, EnrolmentBound, EnrolmentEvent, EnrolmentOverused, EnrolmentRedeemed, EnrolmentRevoked
+from .locks import locked_out
 from .refusals import Reason, Refused
 
 Both: TypeAlias = tuple[tuple[EnrolmentEvent, ...], tuple[DeviceEvent, ...]]
@@ -31,12 +32,15 @@ def redeem(enrolment: Enrolment, device: Device, minter: Device | None, c: Redee
     for newer in (enrolment.newer, device.newer):
         if newer is not None:
             raise Refused(Reason.NEWER_WRITER, details={"kind": newer})
-    knock = c.knock
+    knock, device = c.knock, lapsed(device, c.now)
+    if device.lock is not None:
+        # No code brings a locked key in (V7).
+        raise locked_out(device.lock)
     why = fault(enrolment, device, knock.device, knock.wanted, c.now)
     if why == SPENT and _overuse_due(enrolment, c.now):
         return (EnrolmentOverused(at=c.now, device=knock.device),), ()
     code = enrolment.code
-    if why is not None or code is None or not vouched(code, minter):
+    if why is not None or code is None or not vouched(code, minter, c.now):
         raise Refused(Reason.BOOTSTRAP_INVALID)
     held = enrolment.holder(knock.device)
     knock = replace(knock, code=c.code, silence=None)
@@ -53,11 +57,11 @@ def redeem(enrolment: Enrolment, device: Device, minter: Device | None, c: Redee
     return (EnrolmentRedeemed(at=c.now, device=knock.device, key=knock.wanted.key, tokens=handed),), events
 
 
-def vouched(code: Code, minter: Device | None) -> bool:
+def vouched(code: Code, minter: Device | None, now: int) -> bool:
     """Say whether who minted a code is still in."""
     if code.minter is None:
         return True
-    return minter is not None and stands(minter, Standing(code.minter, OPERATOR, None))
+    return minter is not None and stands(minter, Standing(code.minter, OPERATOR, None), now)
 
 
 def silently(code: Code, device: Device, held: Holder | None, c: Redeem) -> bool:

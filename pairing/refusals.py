@@ -46,6 +46,7 @@ class Reason(Enum):
     PASSWORD_NOT_CONFIGURED = "password_missing_config"
     BOOTSTRAP_INVALID = "bootstrap_token_invalid"
     DEVICE_TOKEN_MISMATCH = "device_token_mismatch"
+    TOKEN_EXPIRED = "device_token_expired"
     SCOPE_MISMATCH = "scope_mismatch"
     RATE_LIMITED = "rate_limited"
     UNAUTHORIZED = "unauthorized"
@@ -68,6 +69,7 @@ class Reason(Enum):
     ROLE_UPGRADE = "role-upgrade"
     SCOPE_UPGRADE = "scope-upgrade"
     TOO_MANY_PENDING = "too-many-pending"
+    DEVICE_LOCKED = "device-locked"
     # commands (protocol §6)
     UNKNOWN_REQUEST = "unknown-request"
     UNKNOWN_DEVICE = "unknown-device"
@@ -82,6 +84,9 @@ class Reason(Enum):
     FORGETTING_DENIED = "forgetting-denied"
     ROTATION_DENIED = "rotation-denied"
     REVOCATION_DENIED = "revocation-denied"
+    LOCK_DENIED = "lock-denied"
+    UNLOCK_DENIED = "unlock-denied"
+    LOCK_PAST = "lock-past"
     LABEL_REQUIRED = "label-required"
     UNKNOWN_REFERENCE = "unknown-reference"
     IMPORT_DENIED = "import-denied"
@@ -176,6 +181,14 @@ SAYINGS: dict[Reason, Saying] = {
         _INVALID,
         "unauthorized: device token mismatch (rotate/reissue device token)",
         "The device's token is no longer valid. Connect once with the shared token to collect the current one.",
+        "AUTH_DEVICE_TOKEN_MISMATCH",
+        step=_CREDENTIALS,
+    ),
+    # The client is to drop this token, and does so on this code; the words say why.
+    Reason.TOKEN_EXPIRED: Saying(
+        _INVALID,
+        "unauthorized: device token expired (connect with the gateway's shared secret to collect or ask for a new one)",
+        "Connect once with the shared token: it collects a rotated token, or asks an operator for a new one.",
         "AUTH_DEVICE_TOKEN_MISMATCH",
         step=_CREDENTIALS,
     ),
@@ -293,6 +306,15 @@ SAYINGS: dict[Reason, Saying] = {
         step="wait_then_retry",
         terminal=False,
     ),
+    # No code that makes a client drop its token: it is good, and works again once the lock is over.
+    Reason.DEVICE_LOCKED: Saying(
+        _INVALID,
+        "device locked{until}{told}",
+        "An operator can end the lock: pairing devices unlock <device>",
+        "DEVICE_LOCKED",
+        step="wait_then_retry",
+        terminal=False,
+    ),
     Reason.UNKNOWN_REQUEST: Saying(_INVALID, "unknown requestId", "{fate}", "UNKNOWN_REQUEST", exit=Exit.NOT_FOUND),
     Reason.UNKNOWN_DEVICE: Saying(
         _INVALID, "unknown deviceId", f"See which devices there are: {_LIST}", "UNKNOWN_DEVICE", exit=Exit.NOT_FOUND
@@ -357,6 +379,25 @@ SAYINGS: dict[Reason, Saying] = {
         "device token revocation denied",
         "The device must have a token of this role, and you must hold its scopes: pairing devices show <device>",
         "REVOCATION_DENIED",
+    ),
+    Reason.LOCK_DENIED: Saying(
+        _INVALID,
+        "device lock denied",
+        "Locking a device ends its access and needs every scope it holds, and operator.admin for other roles than operator.",
+        "LOCK_DENIED",
+    ),
+    Reason.UNLOCK_DENIED: Saying(
+        _INVALID,
+        "device unlock denied",
+        "Unlocking gives back all access the device has; you must hold it: pairing devices show <device>",
+        "UNLOCK_DENIED",
+    ),
+    Reason.LOCK_PAST: Saying(
+        _INVALID,
+        "a lock cannot end in the past",
+        "Give an end that is still to come, or none: pairing devices lock <device>",
+        "LOCK_PAST",
+        exit=Exit.USAGE,
     ),
     Reason.IMPORT_DENIED: Saying(
         _INVALID,

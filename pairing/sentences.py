@@ -5,6 +5,7 @@ that a device chose stand in quotes with the start of its id beside them, so tha
 """
 
 from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
 from typing import TypeAlias, assert_never
 
 from .events import (
@@ -13,9 +14,11 @@ from .events import (
     DeviceDescribed,
     DeviceForgotten,
     DeviceImported,
+    DeviceLocked,
     DevicePaired,
     DeviceRemoved,
     DeviceRenamed,
+    DeviceUnlocked,
     DeviceUpgraded,
     EnrolmentAcknowledged,
     EnrolmentBound,
@@ -52,6 +55,8 @@ from .events import (
     RequestRejected,
     RequestSuperseded,
     RequestWithdrawn,
+    TokenDue,
+    TokenExpired,
     TokenImported,
     TokenIssued,
     TokenRevoked,
@@ -91,7 +96,7 @@ def sentence(stream: str, event: AnyEvent | Unknown, meta: Meta | None, naming: 
         case RequestExpired():
             return f"nobody answered {_request(event.request)} of {whose} in time"
         case RequestWithdrawn():
-            return f"{_request(event.request)} of {whose} ended with the device's removal"
+            return f"{_request(event.request)} of {whose} ended with the device's removal or lock"
         case DevicePaired():
             return f"{whose} was paired as {access(event.roles, event.scopes)}"
         case DeviceUpgraded():
@@ -118,6 +123,16 @@ def sentence(stream: str, event: AnyEvent | Unknown, meta: Meta | None, naming: 
             return f"the {event.role} token of {whose} was revoked by {by}"
         case GlassBroken():
             return f"{by} broke the glass: {whose} was the last device that could approve"
+        case DeviceLocked():
+            until = "" if event.until is None else f" until {moment(event.until)}"
+            return f"{whose} was {'banned' if event.ban else 'locked'} by {by}{until}"
+        case DeviceUnlocked():
+            return f"the lock of {whose} came to its end" if event.how == "ended" else f"{whose} was unlocked by {by}"
+        case TokenDue():
+            return f"the {event.role} token of {whose} will expire at {moment(event.expires_at)}"
+        case TokenExpired():
+            why = "came to the end of its lifetime" if event.how == "lifetime" else "expired, since nobody had used it"
+            return f"the {event.role} token of {whose} {why}"
         case GatewayStarted():
             return f"a gateway {_said(event.version)} started on {_said(event.listen)}"
         case GatewayStopped():
@@ -166,6 +181,14 @@ def sentence(stream: str, event: AnyEvent | Unknown, meta: Meta | None, naming: 
             return f"{whose}: {_said(event.kind)}, which a newer version recorded"
         case _:
             assert_never(event)
+
+
+def moment(ms: int) -> str:
+    """Return a time in ms as UTC, to the second."""
+    try:
+        return datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    except (OverflowError, ValueError, OSError):
+        return f"{ms} ms"
 
 
 def subject(stream: str, naming: Naming) -> str:

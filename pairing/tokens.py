@@ -90,7 +90,7 @@ class Keyring(Struct, frozen=True):
         """Return the present token of a device's role, for that device alone (T4); None without one, or without its key."""
         token = state.token(role)
         # The value of a token that was imported is known to its device alone.
-        if token is None or token.revoked_at is not None or token.proof is not None:
+        if token is None or token.dead or token.proof is not None:
             return None
         key = self.find(token.key)
         return key.token(device, role, token.issue) if key else None

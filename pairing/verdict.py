@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from .authority import covers
 from .commands import Wanted
-from .device import Device, Grant, Token, shortfalls
+from .device import Device, Grant, Token, lapsed, shortfalls
 from .events import Need
 from .refusals import Reason
 
@@ -57,9 +57,15 @@ PAIRING_REASONS: dict[Need, Reason] = {
 }
 
 
-def judge(state: Device, presented: Presented, wanted: Wanted) -> Verdict:
-    """Judge a device whose key is proven: first its credential (protocol §4.5), then its pairing (§5.1)."""
-    steps: list[Step] = []
+def judge(state: Device, presented: Presented, wanted: Wanted, now: int) -> Verdict:
+    """Judge a device whose key is proven, at a time (ms).
+
+    First whether it is locked, then its credential (protocol §4.5), then its pairing (§5.1).
+    """
+    state, steps = lapsed(state, now), list[Step]()
+    if state.lock is not None:
+        end = "unlocked" if state.lock.until is None else str(state.lock.until)
+        return Verdict(None, Reason.DEVICE_LOCKED, (), (Step("lock", False, f"locked at {state.lock.at} until {end}"),))
     method, reason = _credential(state, presented, wanted, steps)
     if method is None:
         return Verdict(None, reason, (), tuple(steps))
@@ -102,6 +108,9 @@ def _device_token(state: Device, presented: Presented, wanted: Wanted, steps: li
         return mismatch
     if not check("token-current", presented.issue == token.issue, presented.issue or "not the current one", token.issue):
         return mismatch
+    if token.expired_at is not None:
+        check("token-age", False, f"expired at {token.expired_at}")
+        return Reason.TOKEN_EXPIRED
     # A sound token of a role that was never approved is no bad credential: what is missing is the role (§5.1).
     if not check("token-live", grant.sound(wanted.role, wanted.under) is not None, _life(grant, token, wanted)):
         return mismatch

@@ -11,7 +11,7 @@ import msgspec
 from msgspec.structs import replace
 
 from pairing.events import Actor, device_stream, node_stream
-from pairing.listing import Acted, Fate, Match, NodeAskedRow, NodeRow, PairedRow, PendingRow, TokenRow
+from pairing.listing import Acted, DueRow, Fate, LockRow, Match, NodeAskedRow, NodeRow, PairedRow, PendingRow, TokenRow
 
 from . import audit
 from .activity import Use
@@ -34,7 +34,7 @@ PENDING_OF = _PENDING.format(f"r.from_position = {last_of('requests', _STREAM)} 
 _PAIRED = f"""
 SELECT {_REACHED}, w.word, d.key, d.name, l.label, d.platform, d.family, d.client_id, d.client_mode, d.role, d.roles, d.scopes,
        d.address, d.means, d.created_at, d.approved_at, d.from_position, l.from_position, {_DAMAGE.format("d")},
-       t.from_position, t.role, t.scopes, t.issue, t.created_at, t.rotated_at, t.revoked_at, t.under
+       t.from_position, t.role, t.scopes, t.issue, t.created_at, t.rotated_at, t.revoked_at, t.under, t.expires_at, t.expired_at
   FROM devices d JOIN words w ON w.id = d.stream
   LEFT JOIN labels l ON l.from_position = {last_of("labels", "d.stream")}
   LEFT JOIN tokens t ON t.from_position IN (
@@ -43,6 +43,40 @@ SELECT {_REACHED}, w.word, d.key, d.name, l.label, d.platform, d.family, d.clien
  WHERE {{0}} ORDER BY d.approved_at DESC, d.from_position DESC, t.role"""  # noqa: S608
 PAIRED = _PAIRED.format(f"d.from_position IN ({held('devices')})")
 PAIRED_OF = _PAIRED.format(f"d.from_position = {last_of('devices', _STREAM)} AND {_TRUE.format('d')}")
+
+_LOCKS = f"""
+SELECT {_REACHED}, w.word, k.locked_at, k.until, k.message, k.ban, k.reason, k.actor_kind, k.actor_id, l.label, d.name,
+       d.stream IS NOT NULL, k.from_position
+  FROM locks k JOIN words w ON w.id = k.stream
+  LEFT JOIN labels l ON l.from_position = {last_of("labels", "k.stream")}
+  LEFT JOIN devices d ON d.from_position = {last_of("devices", "k.stream")} AND {_TRUE.format("d")}
+ WHERE {{0}} ORDER BY k.from_position DESC"""  # noqa: S608
+LOCKS = _LOCKS.format(f"k.from_position IN ({held('locks')})")
+LOCKS_OF = _LOCKS.format(f"k.from_position = {last_of('locks', _STREAM)} AND {_TRUE.format('k')}")
+
+# What a timer asks every second: an index of ends leads to the few rows whose time has come.
+LOCKS_OVER = f"""
+SELECT DISTINCT {_REACHED}, w.word FROM locks k JOIN words w ON w.id = k.stream
+ WHERE k.to_position IS NULL AND k.until IS NOT NULL AND k.until <= :now ORDER BY k.until LIMIT :most"""  # noqa: S608
+_DUE = f"""
+SELECT {_REACHED}, w.word, t.role, t.issue, ifnull(t.rotated_at, t.created_at), t.expires_at, t.warned, l.label, d.name,
+       t.from_position
+  FROM tokens t JOIN words w ON w.id = t.stream
+  LEFT JOIN labels l ON l.from_position = {last_of("labels", "t.stream")}
+  LEFT JOIN devices d ON d.from_position = {last_of("devices", "t.stream")}
+ WHERE t.to_position IS NULL AND t.expires_at IS NOT NULL AND t.revoked_at IS NULL AND t.expired_at IS NULL
+   AND t.expires_at > :after AND t.expires_at <= :until {{0}} ORDER BY t.expires_at, t.from_position LIMIT :most"""  # noqa: S608
+DUE = _DUE.format("")
+DUE_OF = _DUE.format(f"AND t.stream = {_STREAM}")
+
+# A walk over all tokens, so many positions a step: whether one is in use is not known here, and no index can say it.
+AGED = f"""
+SELECT {_REACHED}, w.word, t.role, t.issue, ifnull(t.rotated_at, t.created_at), t.expires_at, t.warned, NULL, NULL,
+       t.from_position
+  FROM tokens t JOIN words w ON w.id = t.stream
+ WHERE t.from_position > :after AND t.from_position <= :until AND t.to_position IS NULL AND t.revoked_at IS NULL
+   AND t.expired_at IS NULL AND t.role = :role AND ifnull(t.rotated_at, t.created_at) <= :before
+ ORDER BY t.from_position"""  # noqa: S608
 
 _NODE_REQUESTS = f"""
 SELECT {_REACHED}, w.word, n.request, n.caps, n.commands, n.name, n.address, n.platform, n.family, n.model, n.version,
@@ -197,7 +231,7 @@ def _paired_row(held: list[tuple[Any, ...]]) -> PairedRow:
 
 
 def _token_row(token: tuple[Any, ...]) -> TokenRow:
-    _, role, scopes, issue, created_at, rotated_at, revoked_at, under = token
+    _, role, scopes, issue, created_at, rotated_at, revoked_at, under, expires_at, expired_at = token
     return TokenRow(
         role=role,
         scopes=_names(scopes),
@@ -206,6 +240,42 @@ def _token_row(token: tuple[Any, ...]) -> TokenRow:
         rotated_at=rotated_at,
         revoked_at=revoked_at,
         under=under,
+        expires_at=expires_at,
+        expired_at=expired_at,
+    )
+
+
+def lock_row(row: tuple[Any, ...]) -> LockRow:
+    """Return a row of `LOCKS`."""
+    _, stream, locked_at, until, message, ban, reason, actor_kind, actor_id, label, name, paired, position = row
+    return LockRow(
+        device=device_of(stream),
+        locked_at=locked_at,
+        until=until,
+        message=message,
+        ban=bool(ban),
+        reason=reason,
+        actor=None if actor_kind is None else Actor(actor_kind, actor_id),
+        label=label,
+        name=name,
+        paired=bool(paired),
+        position=position,
+    )
+
+
+def due_row(row: tuple[Any, ...]) -> DueRow:
+    """Return a row of `DUE` or `AGED`."""
+    _, stream, role, issue, issued_at, expires_at, warned, label, name, position = row
+    return DueRow(
+        device=device_of(stream),
+        role=role,
+        issue=issue,
+        issued_at=issued_at,
+        expires_at=expires_at,
+        warned=warned,
+        label=label,
+        name=name,
+        position=position,
     )
 
 

@@ -7,7 +7,7 @@ batches a log is followed makes no difference to what the views say.
 from collections.abc import Iterable
 from typing import TypeAlias
 
-from . import audit, devices, nodes, requests, tokens
+from . import audit, devices, locks, nodes, requests, tokens
 from .reading import Read
 from .spans import Table
 from .steps import STEPS, Sheets, Step
@@ -22,6 +22,7 @@ LOADS = {
     "devices": devices.LOAD_DEVICES,
     "labels": devices.LOAD_LABELS,
     "tokens": tokens.LOAD,
+    "locks": locks.LOAD,
     "node_requests": nodes.LOAD_ASKED,
     "nodes": nodes.LOAD_NODES,
 }

@@ -13,9 +13,11 @@ from pairing.events import (
     DeviceDescribed,
     DeviceForgotten,
     DeviceImported,
+    DeviceLocked,
     DevicePaired,
     DeviceRemoved,
     DeviceRenamed,
+    DeviceUnlocked,
     DeviceUpgraded,
     NodeApproved,
     NodeForgotten,
@@ -31,6 +33,8 @@ from pairing.events import (
     RequestRejected,
     RequestSuperseded,
     RequestWithdrawn,
+    TokenDue,
+    TokenExpired,
     TokenImported,
     TokenIssued,
     TokenRevoked,
@@ -40,7 +44,7 @@ from pairing.events import (
     node_stream,
 )
 
-from . import devices, nodes, requests, tokens
+from . import devices, locks, nodes, requests, tokens
 from .reading import Read
 from .spans import Sheet
 
@@ -57,6 +61,7 @@ class Sheets:
         self.devices: Sheet[devices.Grant] = Sheet(devices.DEVICES)
         self.labels: Sheet[devices.Label] = Sheet(devices.LABELS)
         self.tokens: Sheet[tokens.Held] = Sheet(tokens.TABLE)
+        self.locks: Sheet[locks.Locked] = Sheet(locks.TABLE)
         self.node_requests: Sheet[nodes.Surface] = Sheet(nodes.ASKED)
         self.nodes: Sheet[nodes.Approved] = Sheet(nodes.NODES)
         self.open: dict[int, str] = {}
@@ -66,7 +71,7 @@ class Sheets:
 
     def all(self) -> tuple[Sheet[Any], ...]:
         """Return every sheet, in the order in which they are written."""
-        return (self.requests, self.devices, self.labels, self.tokens, self.node_requests, self.nodes)
+        return (self.requests, self.devices, self.labels, self.tokens, self.locks, self.node_requests, self.nodes)
 
     def seed(self, load: str, stored: tuple[Any, ...]) -> None:
         """Take one stored row, by the name of its load."""
@@ -156,6 +161,14 @@ def _imported(sheets: Sheets, stream: int, read: Read, event: DeviceImported) ->
         sheets.labels.put((stream,), devices.renamed(event, read.personal), position)
 
 
+def _locked(sheets: Sheets, stream: int, read: Read, event: DeviceLocked) -> None:
+    sheets.locks.put((stream,), locks.locked(event, read.meta), read.record.position)
+
+
+def _unlocked(sheets: Sheets, stream: int, read: Read, event: DeviceUnlocked) -> None:
+    sheets.locks.end((stream,), read.record.position)
+
+
 def _token(sheets: Sheets, stream: int, read: Read, event: tokens.TokenEvent) -> None:
     if sheets.devices.row((stream,)) is None:
         return
@@ -235,10 +248,14 @@ STEPS: dict[type, Step] = {
     DeviceForgotten: Step(_forgotten, ()),
     DeviceImported: Step(_imported, ("devices", "labels", "tokens")),
     TokenImported: _TOKEN,
+    DeviceLocked: Step(_locked, ("locks",)),
+    DeviceUnlocked: Step(_unlocked, ("locks",)),
     TokenIssued: _TOKEN,
     TokenRotated: _TOKEN,
     TokenWidened: _TOKEN,
     TokenRevoked: _TOKEN,
+    TokenDue: _TOKEN,
+    TokenExpired: _TOKEN,
     NodeRequested: Step(_node_requested, ("node_requests",), _NODE),
     NodeApproved: Step(_node_approved, ("node_requests", "nodes"), _NODE),
     NodeRejected: Step(_node_rejected, ("node_requests",), _NODE),

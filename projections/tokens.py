@@ -9,15 +9,18 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from pairing.authority import ADMIN, OPERATOR, PAIRING
-from pairing.events import TokenImported, TokenIssued, TokenRevoked, TokenRotated, TokenWidened
+from pairing.events import TokenDue, TokenExpired, TokenImported, TokenIssued, TokenRevoked, TokenRotated, TokenWidened
 
 from .spans import Table, as_json
 
-TokenEvent: TypeAlias = TokenImported | TokenIssued | TokenRotated | TokenWidened | TokenRevoked
+TokenEvent: TypeAlias = TokenImported | TokenIssued | TokenRotated | TokenWidened | TokenRevoked | TokenDue | TokenExpired
 
 
 class Held(Struct, frozen=True, gc=False):
-    """A role's token. `scopes` is JSON. `created_at` is that of the first generation since the device was paired. Times in ms."""
+    """A role's token. `scopes` is JSON. `created_at` is that of the first generation since the device was paired. Times in ms.
+
+    `expires_at` is the end that was announced, `expired_at` when it came, `warned` the least distance at which it was warned of.
+    """
 
     scopes: str
     issue: str
@@ -25,22 +28,28 @@ class Held(Struct, frozen=True, gc=False):
     rotated_at: int | None
     revoked_at: int | None
     under: str | None
+    expires_at: int | None = None
+    expired_at: int | None = None
+    warned: int | None = None
 
 
 TABLE = Table("tokens", ("stream", "role"), Held)
 
 # By name, as the tokens hold them: covering them is for the device's own state to say.
-APPROVING = f"""to_position IS NULL AND revoked_at IS NULL AND role = '{OPERATOR}'
+APPROVING = f"""to_position IS NULL AND revoked_at IS NULL AND expired_at IS NULL AND role = '{OPERATOR}'
     AND (instr(scopes, '"{ADMIN}"') OR instr(scopes, '"{PAIRING}"'))"""
 
 SCHEMA = f"""
 CREATE TABLE tokens (
     from_position INTEGER PRIMARY KEY, to_position INTEGER, node INTEGER NOT NULL,
     stream INTEGER NOT NULL, role TEXT NOT NULL,
-    scopes TEXT NOT NULL, issue TEXT NOT NULL, created_at INTEGER NOT NULL, rotated_at INTEGER, revoked_at INTEGER, under TEXT
+    scopes TEXT NOT NULL, issue TEXT NOT NULL, created_at INTEGER NOT NULL, rotated_at INTEGER, revoked_at INTEGER, under TEXT,
+    expires_at INTEGER, expired_at INTEGER, warned INTEGER
 ) STRICT;
 CREATE INDEX tokens_stream ON tokens (stream, to_position);
 CREATE INDEX tokens_approving ON tokens (from_position, stream, under) WHERE {APPROVING};
+CREATE INDEX tokens_due ON tokens (expires_at)
+ WHERE to_position IS NULL AND expires_at IS NOT NULL AND revoked_at IS NULL AND expired_at IS NULL;
 """
 
 # :keys is a JSON list; the rows that are true now.
@@ -56,11 +65,15 @@ def apply(row: Held | None, event: TokenEvent) -> Held | None:
         case TokenImported():
             return Held(as_json(event.scopes), event.issue, event.created_at, event.rotated_at, event.revoked_at, None)
         case TokenIssued():
-            return Held(as_json(event.scopes), event.issue, event.at, None, None, event.under)
+            return Held(as_json(event.scopes), event.issue, event.at, None, None, event.under, event.expires_at)
         case TokenRotated():
-            return row and Held(as_json(event.scopes), event.issue, row.created_at, event.at, None, event.under)
+            return row and Held(as_json(event.scopes), event.issue, row.created_at, event.at, None, event.under, event.expires_at)
         case TokenWidened():
             fits = row is not None and row.issue == event.issue
             return replace(row, scopes=as_json(event.scopes), under=event.under) if row and fits else row
         case TokenRevoked():
             return replace(row, revoked_at=event.at) if row and row.issue == event.issue else row
+        case TokenExpired():
+            return replace(row, expired_at=event.at) if row and row.issue == event.issue else row
+        case TokenDue():
+            return replace(row, warned=event.distance) if row and row.issue == event.issue else row

@@ -13,7 +13,20 @@ import anyio.lowlevel
 import structlog
 
 from pairing.events import device_stream, node_stream
-from pairing.listing import Acted, Answer, Crowd, Damage, Fate, Match, NodeAskedRow, NodeRow, PairedRow, PendingRow
+from pairing.listing import (
+    Acted,
+    Answer,
+    Crowd,
+    Damage,
+    DueRow,
+    Fate,
+    LockRow,
+    Match,
+    NodeAskedRow,
+    NodeRow,
+    PairedRow,
+    PendingRow,
+)
 from pairing.log.port import EventLog, Mark
 
 from . import answers
@@ -219,6 +232,28 @@ class Views:
         stream = device_stream(besides)
         _, rows = await self._ask(answers.APPROVERS, stream=stream, under=under, skip=skip, most=MOST_APPROVERS)
         return tuple(answers.device_of(stream) for _, stream in rows)
+
+    async def locks(self, *, device: str | None = None, at: int | None = None) -> Answer[LockRow]:
+        """Return the keys that are kept out, the latest lock first."""
+        sql = answers.LOCKS if device is None else answers.LOCKS_OF
+        position, rows = await self._ask(sql, at, stream=device_stream(device or ""))
+        return Answer(position, tuple(answers.lock_row(row) for row in rows))
+
+    async def locks_over(self, now: int, most: int) -> tuple[str, ...]:
+        """Return up to so many devices whose lock has come to its end by `now` (ms), the oldest first."""
+        _, rows = await self._ask(answers.LOCKS_OVER, now=now, most=most)
+        return tuple(answers.device_of(row[1]) for row in rows)
+
+    async def due(self, *, after: int, until: int, most: int, device: str | None = None) -> Answer[DueRow]:
+        """Return up to so many tokens whose lifetime ends after a time and by another (ms), the next first."""
+        sql, stream = (answers.DUE, "") if device is None else (answers.DUE_OF, device_stream(device))
+        position, rows = await self._ask(sql, after=after, until=until, most=most, stream=stream)
+        return Answer(position, tuple(answers.due_row(row) for row in rows))
+
+    async def aged(self, role: str, before: int, *, after: int, until: int) -> Answer[DueRow]:
+        """Return the live tokens of a role that were issued before a time (ms) and last changed in a range of positions."""
+        position, rows = await self._ask(answers.AGED, role=role, before=before, after=after, until=until)
+        return Answer(position, tuple(answers.due_row(row) for row in rows))
 
     async def crowd(self, address: str | None) -> Crowd:
         """Count the open requests: from an address (None: from an unknown one), and in all."""

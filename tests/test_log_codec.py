@@ -14,9 +14,11 @@ from pairing.events import (
     DeviceDescribed,
     DeviceForgotten,
     DeviceImported,
+    DeviceLocked,
     DevicePaired,
     DeviceRemoved,
     DeviceRenamed,
+    DeviceUnlocked,
     DeviceUpgraded,
     EnrolmentAcknowledged,
     EnrolmentBound,
@@ -51,6 +53,8 @@ from pairing.events import (
     RequestRejected,
     RequestSuperseded,
     RequestWithdrawn,
+    TokenDue,
+    TokenExpired,
     TokenImported,
     TokenIssued,
     TokenRevoked,
@@ -121,11 +125,15 @@ EVENTS: tuple[AnyEvent, ...] = (
     TokenImported(
         at=AT, role="operator", scopes=("a", "b"), issue="i2", key="g1", proof="p", created_at=1, rotated_at=2, revoked_at=3
     ),
+    DeviceLocked(at=AT, until=AT + 7_200_000, message="ask the front desk", ban=True),
+    DeviceUnlocked(at=AT, how="ended"),
     TokenIssued(at=AT, **TOKEN),
     TokenRotated(at=AT, retires="i1", **TOKEN),
     TokenWidened(at=AT, role="operator", issue="i2", scopes=("operator.read",), under=None),
     TokenRevoked(at=AT, role="operator", issue="i2"),
     GlassBroken(at=AT, ended="device.removed"),
+    TokenDue(at=AT, role="operator", issue="i2", distance=86_400_000, expires_at=AT + 86_400_000),
+    TokenExpired(at=AT, role="operator", issue="i2", how="idle", since=AT - 1),
     GatewayStarted(at=AT, instance="x", version="0.1.0", listen="127.0.0.1:18789", key="g1"),
     GatewayStopped(at=AT, instance="x"),
     PolicyChanged(at=AT, policy="p2", secret="s2", settings={"a": "1", "b": "2"}),
@@ -243,6 +251,10 @@ DIGESTS: dict[str, str] = {
     "enrolment.overused": "9ff3bf15da88bc6b05ef42dc7b7a1cc3021ea0c53b46913a1a87c9acf6c7b89a",
     "enrolment.revoked": "ce2d109b8c92b901952c6dd12e8f56e8921038acb5b01a51b07c75a27e798717",
     "enrolment.expired": "b3bcf648a3e423d5af2ffccae36bf2ce31544f85b52e190db0d805fb45a9571a",
+    "device.locked": "039535ad735c9f0f78f4600b5928778e19a88a936006b333b145580445216712",
+    "device.unlocked": "666f85a9b3cc634d750d1e9439b098a419f4f89b7738e4c5de981a0f7416ddd4",
+    "token.due": "80ee360fcbc91a64fff68fe7632fc8d83582765d197274fe617a9f511af112b1",
+    "token.expired": "c290f66e8580faf36bcc805b134b7982796ac720f3df354343f94a2861141eec",
 }
 
 

@@ -15,8 +15,10 @@ from pairing import entries, node_entries
 from pairing.desk import Desk
 from pairing.events import (
     DeviceForgotten,
+    DeviceLocked,
     DeviceRemoved,
     DeviceRenamed,
+    DeviceUnlocked,
     NodeApproved,
     NodeRejected,
     NodeRemoved,
@@ -27,6 +29,7 @@ from pairing.events import (
     RequestRejected,
     RequestSuperseded,
     RequestWithdrawn,
+    TokenExpired,
     TokenRevoked,
     TokenRotated,
     Unknown,
@@ -40,6 +43,8 @@ from .frames import broadcast
 from .session import Registry, Session
 
 REMOVED: Final = (4001, "device removed")
+LOCKED: Final = (4001, "device locked")
+EXPIRED: Final = (4001, "device token expired")
 CHANGED: Final = (1012, "service restart")
 PATIENCE_S: Final = 2.0
 AGAIN_S: Final = 1.0
@@ -130,6 +135,11 @@ class Herald:
                 self._registry.fence(device, *REMOVED)
             case TokenRevoked() as revoked:
                 self._registry.fence(device, *REMOVED, which=lambda s: s.role == revoked.role)
+            case TokenExpired() as expired:
+                self._registry.fence(device, *EXPIRED, which=lambda s: s.role == expired.role)
+            case DeviceLocked():
+                self._registry.fence(device, *LOCKED)
+                self._tell("device.pair.changed", {}, record)
             case TokenRotated() as rotated:
                 self._rotated(device, rotated, record)
             case RequestOpened() as opened:
@@ -142,7 +152,7 @@ class Herald:
             case RequestSuperseded() | RequestWithdrawn() | RequestExpired() as ended:
                 # The wire knows two endings; these three are announced as the one that means "do not wait" (R5).
                 self._resolved(device, ended.request, "rejected", ended.at, record)
-            case DeviceRenamed() | DeviceForgotten():
+            case DeviceRenamed() | DeviceUnlocked() | DeviceForgotten():
                 self._tell("device.pair.changed", {}, record)
             case Unknown():
                 # It may end access in a way that only a newer version knows; logins are refused from here on as well.

@@ -431,6 +431,6 @@ def caller(rules: Gateway, contact: Contact, method: Method, state: Device | Non
     )
 
 
-def judge(contact: Contact, state: Device, presented: Presented, under: str | None) -> verdict.Verdict:
+def judge(contact: Contact, state: Device, presented: Presented, under: str | None, now: int) -> verdict.Verdict:
     """Judge a contact against a device's state."""
-    return verdict.judge(state, presented, wanted(contact, under))
+    return verdict.judge(state, presented, wanted(contact, under), now)

@@ -22,6 +22,7 @@ from pairing.desk import Handled
 from pairing.device import Device
 from pairing.events import Actor, DeviceEvent, RequestApproved, RequestOpened, device_stream
 from pairing.listing import Notes, RefusedContact
+from pairing.locks import locked_out
 from pairing.log.port import EventLog, Record
 from pairing.machine import Machine
 from pairing.methods import METHODS
@@ -278,6 +279,9 @@ class Gateway:
         text = refused.message
         if request := refused.details.get("requestId"):
             text = f"{text} (requestId: {request})"
+        if refused.reason is Reason.DEVICE_LOCKED:
+            # Clients act on the words of a close reason, and an operator's message may hold any.
+            text = "device locked"
         code = 1002 if refused.reason is Reason.PROTOCOL_MISMATCH else 1008
         _turn_away(link, refusal(id, refused, protocol=protocol, retry_after_ms=wait), text, code)
 
@@ -292,9 +296,7 @@ class Gateway:
         for turn in range(8):
             state = await desk.device(contact.device)
             position = desk.position
-            if state.grant is None:
-                desk.doubted.discard(contact.device)
-            if contact.device in desk.doubted or self._hogs(contact.device):
+            if desk.doubts(contact.device, state) or self._hogs(contact.device):
                 raise Refused(Reason.BUSY)
             method, verdict = self._credential(contact, state, now)
             if turn == 0:
@@ -317,7 +319,7 @@ class Gateway:
         """Return by what a device is authenticated, on this state, and what was found. Raises `Refused`."""
         limiter = self.house.limiter
         presented = login.present(contact, state, self.service.keyring, limiter, now)
-        verdict = login.judge(contact, state, presented, self.service.under)
+        verdict = login.judge(contact, state, presented, self.service.under, now)
         if verdict.method is None:
             raise self._turned_down(contact, state, presented, verdict, now)
         login.note_success(limiter, contact, verdict.method)
@@ -326,8 +328,10 @@ class Gateway:
     def _turned_down(self, contact: Contact, state: Device, presented: Presented, verdict: Verdict, now: int) -> Refused:
         reason = verdict.reason or Reason.AUTH_REQUIRED
         login.note_failure(self.house.limiter, contact, presented, now, paired=state.grant is not None)
-        known = state.grant is not None or state.pending is not None
+        known = state.grant is not None or state.pending is not None or state.lock is not None
         reference = self._remember(contact, verdict, reason, now) if known else None
+        if reason is Reason.DEVICE_LOCKED and state.lock is not None:
+            return locked_out(state.lock, reference)
         return login.unauthorized(self.rules, contact.params, reason, reference)
 
     def _remember(self, contact: Contact, verdict: Verdict, reason: Reason, now: int) -> str:

@@ -176,7 +176,7 @@ async def _from_the_future(w, device):
     """Write an event of a kind that only a newer version knows."""
     stream = device_stream(device.device)
     rows = await w.opened.log.stream(stream)
-    drafts = (Draft(kind="device.locked", body=b'{"at":1}', meta=rows[-1].meta, personal=None),)
+    drafts = (Draft(kind="device.quarantined", body=b'{"at":1}', meta=rows[-1].meta, personal=None),)
     outcome = await w.opened.log.append([Slice(stream, len(rows), drafts)], command=ids.uuid7(w.clock()), now=w.clock())
     assert isinstance(outcome, Appended)
 

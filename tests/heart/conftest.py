@@ -4,21 +4,28 @@ from dataclasses import dataclass, field
 from itertools import count
 
 import pytest
+from msgspec.structs import replace
 
 from pairing.authority import OPERATOR_SCOPES
 from pairing.commands import (
     Approve,
+    Ban,
     Caller,
+    Elapse,
     Expire,
+    ExpireIdle,
     Forget,
     ImportDevice,
     Knock,
+    Lock,
     Reject,
+    Remind,
     Remove,
     Rename,
     Revoke,
     Rotate,
     Silence,
+    Unlock,
     Vouched,
     Wanted,
 )
@@ -45,10 +52,12 @@ class Make:
     now: int = NOW
     numbers: count = field(default_factory=lambda: count(1))
     device: str = DEVICE
+    lifetimes: tuple = ()
 
     admin = _caller("operator.admin")
     pairer = _caller("operator.pairing")
     nobody = Caller(actor=Actor(kind="local"), scopes=None)
+    timer = Caller(actor=Actor(kind="timer"), scopes=None)
     host = _caller("operator.pairing", ceiling=OPERATOR_SCOPES, kind="local")
 
     def caller(self, *scopes, own=None, ceiling=()):
@@ -93,15 +102,32 @@ class Make:
             ttl=ttl,
             silence=silence,
             full=full,
+            lifetimes=self.lifetimes,
         )
 
     def approve(self, request, by=None, *, seen=None, under="S1"):
         issue = f"issue-{next(self.numbers)}"
         by = by or self.admin
-        return Approve(**self._base(by), request=request, issue=issue, key="gateway-key", seen=seen, under=under)
+        command = Approve(**self._base(by), request=request, issue=issue, key="gateway-key", seen=seen, under=under)
+        return replace(command, lifetimes=self.lifetimes)
 
-    def reject(self, request, by=None):
-        return Reject(**self._base(by or self.admin), request=request)
+    def reject(self, request, by=None, ban=None):
+        return Reject(**self._base(by or self.admin), request=request, ban=ban)
+
+    def lock(self, by=None, *, until=None, message=None):
+        return Lock(**self._base(by or self.admin), terms=Ban(until, message))
+
+    def unlock(self, by=None):
+        return Unlock(**self._base(by or self.admin))
+
+    def elapse(self):
+        return Elapse(**self._base(self.timer))
+
+    def remind(self, distance, issue="i", role="operator"):
+        return Remind(**self._base(self.timer), role=role, issue=issue, distance=distance)
+
+    def expireidle(self, since, issue="i", role="operator"):
+        return ExpireIdle(**self._base(self.timer), role=role, issue=issue, since=since)
 
     def expire(self, request):
         return Expire(**self._base(Caller(actor=Actor(kind="timer"), scopes=())), request=request)
@@ -117,7 +143,8 @@ class Make:
 
     def rotate(self, role="operator", scopes=None, by=None):
         issue = f"issue-{next(self.numbers)}"
-        return Rotate(**self._base(by or self.admin), role=role, scopes=scopes, issue=issue, key="gateway-key")
+        command = Rotate(**self._base(by or self.admin), role=role, scopes=scopes, issue=issue, key="gateway-key")
+        return replace(command, lifetimes=self.lifetimes)
 
     def revoke(self, role="operator", by=None):
         return Revoke(**self._base(by or self.admin), role=role)

@@ -46,7 +46,20 @@ JUNK = [
 SPACED = [" operator.read ", "\toperator.admin\n", "operator. read", " ", ""]
 WORDS = [*sorted(KNOWN), *JUNK, *SPACED]
 ROLES = ["operator", "node", "nod", "operator.sessions", ""]
-VERBS = ["read", "approve", "reject", "rename", "rotate", "revoke", "remove", "approve-node", "remove-node", "hooks"]
+VERBS = [
+    "read",
+    "approve",
+    "reject",
+    "rename",
+    "rotate",
+    "revoke",
+    "remove",
+    "lock",
+    "unlock",
+    "approve-node",
+    "remove-node",
+    "hooks",
+]
 VERBS += ["break-glass", "forget", "enrol", "import"]
 
 # Protocol §7.2, as arrows: who holds the left holds the right. The rest follows by walking them to the end.
@@ -115,7 +128,20 @@ def opinion(verb, caller, device, access):
         return (False, "foreign", None)
     if verb in {"read", "reject", "rename", "remove-node"}:
         return (True, "allowed", None)
-    if verb not in {"approve", "rotate", "revoke", "remove", "approve-node", "hooks", "break-glass", "forget", "enrol", "import"}:
+    if verb not in {
+        "approve",
+        "rotate",
+        "revoke",
+        "remove",
+        "lock",
+        "unlock",
+        "approve-node",
+        "hooks",
+        "break-glass",
+        "forget",
+        "enrol",
+        "import",
+    }:
         return (False, "unknown-verb", None)
     lent = [*caller.scopes, *(() if verb in {"approve-node", "hooks"} else caller.ceiling)]
     if verb == "forget" and "operator.admin" not in trimmed(lent):
@@ -211,7 +237,7 @@ def disagreements(module):
         )
     for caller, access in product(callers(), ACCESS):
         target = module.Target("this", access)
-        for verb in [*VERBS, "lock", ""]:
+        for verb in [*VERBS, "launch", ""]:
             ruling = module.may(verb, caller, target)
             got = (ruling.allowed, ruling.rule, ruling.scope)
             yield from differs(got, opinion(verb, caller, "this", access), verb, caller, access)

@@ -1133,10 +1133,10 @@ def test_forgetting_needs_admin(paired, make, held):
 @pytest.mark.parametrize("command", ["knock", "approve", "reject", "expire", "remove", "rename", "rotate", "revoke", "forget"])
 def test_no_decision_follows_an_event_of_a_newer_version(paired, make, command):
     """D3: a stream with an unknown event refuses every command and names the kind."""
-    story = paired(ADMIN).given(Unknown(kind="device.locked", raw=b"{}"))
+    story = paired(ADMIN).given(Unknown(kind="device.quarantined", raw=b"{}"))
     arguments = {"approve": ("first",), "reject": ("first",), "expire": ("first",), "rename": ("tag",)}.get(command, ())
     refusal = story.when(getattr(make, command)(*arguments)).refused(Reason.NEWER_WRITER)
-    assert refusal.details == {"kind": "device.locked"}
+    assert refusal.details == {"kind": "device.quarantined"}
 
 
 def test_what_a_state_remembers_is_bounded(paired, make):

@@ -534,7 +534,7 @@ class Pairings(RuleBasedStateMachine):
 
     def login(self, device, role, scopes, platform, presented, shown):
         wanted = Wanted(key=f"key of {device}", role=role, scopes=scopes, platform=platform, under=self.under)
-        verdict = judge(self.states[device], presented, wanted)
+        verdict = judge(self.states[device], presented, wanted, self.now)
         expected = self.registers[device].login(role, scopes, platform, self.under, presented.candidate, shown)
         assert verdict.reason is expected, verdict
         assert all(step.passed for step in verdict.steps if step.rule != "shared-secret") == (expected is None), verdict
@@ -850,6 +850,6 @@ def test_every_kind_is_folded(kind):
     `glass.broken` says of the event before it that it was meant, and changes nothing itself.
     """
     tags = {each.__struct_config__.tag: each for each in KINDS}
-    there = ("request.opened", "device.paired", "device.renamed", "token.issued")
+    there = ("request.opened", "device.paired", "device.renamed", "token.issued", "device.locked")
     state = fold_any([filled(tags[tag], BEFORE) for tag in there])
     assert evolve(state, filled(kind, {**AFTER, "scopes": ("y",), "named": "y", "labelled": "y"})) != state

@@ -99,12 +99,16 @@ def test_every_event_is_in_the_catalogue():
     assert all(kind.__struct_config__.frozen for kind in all_kinds())
 
 
+IDLE = {"Expire", "Elapse", "Remind", "ExpireIdle", "Unlock"}
+
+
 @pytest.mark.parametrize("command", get_args(DeviceCommand), ids=lambda command: command.__name__)
 def test_every_command_is_decided(make, story, command):
     """A forgotten command would fail an assertion, not answer."""
-    arguments = {"Approve": ("r",), "Reject": ("r",), "Expire": ("r",), "Rename": ("tag",)}.get(command.__name__, ())
+    given = {"Approve": "r", "Reject": "r", "Expire": "r", "Rename": "tag", "Remind": 1, "ExpireIdle": 1}
+    arguments = (given[command.__name__],) if command.__name__ in given else ()
     story.when(getattr(make, command.__name__.lower())(*arguments))
-    assert story.events or story.refusal is not None or command.__name__ == "Expire"
+    assert story.events or story.refusal is not None or command.__name__ in IDLE
 
 
 def test_a_command_nobody_knows_is_an_error_in_the_program(story):

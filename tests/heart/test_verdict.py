@@ -26,7 +26,7 @@ def judged(make):
         state = getattr(story, "state", story)
         issue = RING.recognise(state, DEVICE, role, token) if token else None
         presented = Presented(shared=shared, candidate=field if token else None, issue=issue, locked=locked)
-        return judge(state, presented, make.wanted(*scopes, role=role, **wanted))
+        return judge(state, presented, make.wanted(*scopes, role=role, **wanted), make.now)
 
     return verdict
 
@@ -234,7 +234,7 @@ def test_the_shared_secret_comes_first(device, judged, make):
     story, _ = device(READ)
     for method in ("token", "password", "none"):
         presented = Presented(method=method, candidate="deviceToken", issue=None, locked=True)
-        verdict = judge(story.state, presented, make.wanted(READ))
+        verdict = judge(story.state, presented, make.wanted(READ), make.now)
         assert (verdict.method, verdict.reason) == (method, None)
         assert rules(verdict)[0] == ("shared-secret", True)
 
@@ -244,7 +244,7 @@ def test_the_shared_secret_comes_first(device, judged, make):
 
 def test_a_right_secret_pairs_nobody(make):
     """A15."""
-    verdict = judge(INITIAL, SHARED, make.wanted(READ))
+    verdict = judge(INITIAL, SHARED, make.wanted(READ), make.now)
     assert (verdict.method, verdict.reason, verdict.needs) == ("token", Reason.NOT_PAIRED, ("not-paired",))
     assert rules(verdict)[-1] == ("paired", False)
 
@@ -266,7 +266,7 @@ def test_a_right_secret_pairs_nobody(make):
 def test_what_is_missing_is_named_in_order(paired, make, wants, needs):
     """UP-03, UP-05, UP-09, UP-15, protocol §5.1: the reason is the first, the list has all."""
     wants = dict(wants)
-    verdict = judge(paired(READ).state, SHARED, make.wanted(*wants.pop("scopes", (READ,)), **wants))
+    verdict = judge(paired(READ).state, SHARED, make.wanted(*wants.pop("scopes", (READ,)), **wants), make.now)
     assert verdict.needs == needs
     assert verdict.reason is (PAIRING_REASONS[needs[0]] if needs else None)
     assert all(step.passed for step in verdict.steps) == (not needs)
@@ -276,7 +276,7 @@ def test_what_is_missing_is_named_in_order(paired, make, wants, needs):
 def test_a_device_without_a_live_token_has_no_role(paired, make, end):
     """A18, protocol §7.4: a revoked token leaves no role; a rotated one does."""
     story = paired(READ).given(getattr(make, end)())
-    needs = judge(story.state, SHARED, make.wanted(READ)).needs
+    needs = judge(story.state, SHARED, make.wanted(READ), make.now).needs
     assert needs == (("role-upgrade",) if end == "revoke" else ())
 
 
@@ -284,14 +284,14 @@ def test_a_grant_without_tokens_refuses(paired, make):
     """A18: a record with no tokens is no way in."""
     story = paired(READ)
     bare = replace(story.state, grant=replace(story.grant, tokens=()))
-    assert judge(bare, SHARED, make.wanted(READ)).reason is Reason.ROLE_UPGRADE
+    assert judge(bare, SHARED, make.wanted(READ), make.now).reason is Reason.ROLE_UPGRADE
 
 
 def test_a_pending_request_counts_for_nothing(paired, make):
     """A12: what is asked is not what is held."""
     story = paired(READ).given(make.knock(ADMIN))
-    assert judge(story.state, SHARED, make.wanted(READ)).reason is None
-    assert judge(story.state, SHARED, make.wanted(ADMIN)).reason is Reason.SCOPE_UPGRADE
+    assert judge(story.state, SHARED, make.wanted(READ), make.now).reason is None
+    assert judge(story.state, SHARED, make.wanted(ADMIN), make.now).reason is Reason.SCOPE_UPGRADE
 
 
 def test_judging_changes_nothing(device, judged):
@@ -329,7 +329,7 @@ def test_a_trace_says_what_was_compared(device, judged, make):
     assert judged(INITIAL, READ, token="x" * 43).steps[-1].found == "no grant for this key"
     assert judged(story, role="node", token="x" * 43).steps[-1].found == "none"
     story.given(make.knock(role="node", family="Mac", request="n"), make.approve("n"))
-    steps = judge(story.state, SHARED, make.wanted(role="node", platform=None)).steps
+    steps = judge(story.state, SHARED, make.wanted(role="node", platform=None), make.now).steps
     assert [(step.rule, step.passed, step.found, step.needed) for step in steps] == [
         ("shared-secret", True, "right", ""),
         ("metadata", False, "linux / Mac", "- / -"),

@@ -13,9 +13,11 @@ from pairing.events import (
     DeviceDescribed,
     DeviceForgotten,
     DeviceImported,
+    DeviceLocked,
     DevicePaired,
     DeviceRemoved,
     DeviceRenamed,
+    DeviceUnlocked,
     DeviceUpgraded,
     GatewayStopped,
     Meta,
@@ -34,6 +36,8 @@ from pairing.events import (
     RequestRejected,
     RequestSuperseded,
     RequestWithdrawn,
+    TokenDue,
+    TokenExpired,
     TokenImported,
     TokenIssued,
     TokenRevoked,
@@ -131,8 +135,8 @@ def _granted() -> dict[str, Any]:
     }
 
 
-def issued(issue: str = "i-1", role: str = "operator", at: int = 2_000) -> TokenIssued:
-    return TokenIssued(at=at, role=role, scopes=(f"{role}.read",), issue=issue, key="k", under=None)
+def issued(issue: str = "i-1", role: str = "operator", at: int = 2_000, until: int | None = None) -> TokenIssued:
+    return TokenIssued(at=at, role=role, scopes=(f"{role}.read",), issue=issue, key="k", under=None, expires_at=until)
 
 
 def rotated(retires: str = "i-1", issue: str = "i-2", role: str = "operator", at: int = 3_000) -> TokenRotated:
@@ -231,7 +235,11 @@ def _odd(draw: st.DrawFn, device: str, at: int) -> tuple[AnyEvent, ...]:
         DeviceRemoved(at=at, roles=(), issues=()),
         imported(device, at, labelled=draw(st.sampled_from(("tag", None)))),
         token_imported(issue, role, at),
-        issued(issue, role, at),
+        issued(issue, role, at, draw(st.sampled_from((None, at + 60)))),
+        DeviceLocked(at=at, until=draw(st.sampled_from((None, at + 60))), message="m", ban=draw(st.booleans())),
+        DeviceUnlocked(at=at, how="ended"),
+        TokenDue(at=at, role=role, issue=issue, distance=60, expires_at=at + 60),
+        TokenExpired(at=at, role=role, issue=issue, how="lifetime", since=None),
         rotated(draw(st.sampled_from(("i-1", "i-2"))), issue, role, at),
         TokenWidened(at=at, role=role, issue=issue, scopes=("operator.write",), under="u"),
         TokenRevoked(at=at, role=role, issue=issue),
@@ -303,7 +311,7 @@ def histories(draw: st.DrawFn, most: int = 30) -> list[Act]:
             acts.append(Act(GATEWAY_STREAM, (GatewayStopped(at=at, instance="g"),)))
         elif kind == 1:
             meta = b'{"actor":{"kind":"timer"},"command":"c"}'
-            raw = Draft("device.locked", meta, b'{"kind":"device.locked","at":%d}' % at)
+            raw = Draft("device.quarantined", meta, b'{"kind":"device.quarantined","at":%d}' % at)
             acts.append(Act(device_stream(device), raw=(raw,)))
         elif kind == 15:
             acts.append(Act(device_stream(device), (DeviceForgotten(at=at, rows=1),)))

@@ -9,9 +9,11 @@ from typing import Any
 from pairing.events import (
     DeviceDescribed,
     DeviceImported,
+    DeviceLocked,
     DevicePaired,
     DeviceRemoved,
     DeviceRenamed,
+    DeviceUnlocked,
     DeviceUpgraded,
     NodeApproved,
     NodeImported,
@@ -26,6 +28,8 @@ from pairing.events import (
     RequestRejected,
     RequestSuperseded,
     RequestWithdrawn,
+    TokenDue,
+    TokenExpired,
     TokenImported,
     TokenIssued,
     TokenRevoked,
@@ -42,6 +46,7 @@ ENDINGS = {
     RequestSuperseded: "superseded",
     RequestWithdrawn: "withdrawn",
 }
+TOKENS = (TokenImported, TokenIssued, TokenRotated, TokenWidened, TokenRevoked, TokenDue, TokenExpired)
 
 
 class Naive:
@@ -53,6 +58,7 @@ class Naive:
         self.grants: dict[str, dict[str, Any]] = {}
         self.labels: dict[str, tuple[str | None, int]] = {}
         self.known: set[str] = set()
+        self.locked: dict[str, tuple[Any, ...]] = {}
         self.surfaces: dict[str, tuple[Any, ...]] = {}
         self.last_surface: dict[str, tuple[Any, ...]] = {}
         self.approvals: dict[str, dict[str, Any]] = {}
@@ -125,7 +131,14 @@ class Naive:
             self.labels[device] = (person.label if person and event.labelled is not None else None, position)
         elif isinstance(event, DeviceRemoved):
             self.grants.pop(device, None)
-        elif isinstance(event, TokenImported | TokenIssued | TokenRotated | TokenWidened | TokenRevoked) and grant:
+        elif isinstance(event, DeviceLocked):
+            self.locked[device] = (event, decode_meta(record), position)
+        elif isinstance(event, DeviceUnlocked):
+            self.locked.pop(device, None)
+        elif (
+            isinstance(event, TokenImported | TokenIssued | TokenRotated | TokenWidened | TokenRevoked | TokenDue | TokenExpired)
+            and grant
+        ):
             self._token(grant["tokens"], event, position)
 
     def _take_node(self, node: str, record: Record) -> None:
@@ -180,6 +193,7 @@ class Naive:
     def _token(self, tokens: dict[str, dict[str, Any]], event: Any, position: int) -> None:
         old = tokens.get(event.role)
         fresh = {"role": event.role, "issue": event.issue, "position": position, "revoked_at": None}
+        fresh |= {"expires_at": getattr(event, "expires_at", None), "expired_at": None}
         if isinstance(event, TokenIssued):
             tokens[event.role] = fresh | {
                 "scopes": event.scopes,
@@ -197,6 +211,10 @@ class Naive:
             old |= {"scopes": event.scopes, "under": event.under, "position": position}
         elif isinstance(event, TokenRevoked) and old and old["issue"] == event.issue:
             old |= {"revoked_at": event.at, "position": position}
+        elif isinstance(event, TokenExpired) and old and old["issue"] == event.issue:
+            old |= {"expired_at": event.at, "position": position}
+        elif isinstance(event, TokenDue) and old and old["issue"] == event.issue:
+            old |= {"position": position}
 
     # --- what the views are asked --------------------------------------------------------------------------------
 
@@ -226,7 +244,37 @@ class Naive:
         return (*who, *when, last, None, None)
 
     def _token_row(self, t: dict[str, Any]) -> tuple[Any, ...]:
-        return (t["role"], t["scopes"], t["issue"], t["created_at"], t["rotated_at"], t["revoked_at"], None, t["under"])
+        return (
+            t["role"],
+            t["scopes"],
+            t["issue"],
+            t["created_at"],
+            t["rotated_at"],
+            t["revoked_at"],
+            None,
+            t["under"],
+            t["expires_at"],
+            t["expired_at"],
+        )
+
+    def locks(self) -> list[tuple[Any, ...]]:
+        found = []
+        for device, (event, meta, position) in sorted(self.locked.items(), key=lambda item: -item[1][2]):
+            name = self.grants[device]["name"] if device in self.grants else None
+            label = self.labels.get(device, (None, 0))[0]
+            terms = (event.at, event.until, event.message, event.ban, meta.reason, meta.actor)
+            found.append((device, *terms, label, name, device in self.grants, position))
+        return found
+
+    def due(self, after: int, until: int) -> list[tuple[str, str, str, int]]:
+        """Device, role, issue, end: the tokens that live and have an end."""
+        live = [
+            (t["expires_at"], t["position"], device, t["role"], t["issue"])
+            for device, grant in self.grants.items()
+            for t in grant["tokens"].values()
+            if t["expires_at"] is not None and t["revoked_at"] is None and t["expired_at"] is None
+        ]
+        return [(device, role, issue, end) for end, _, device, role, issue in sorted(live) if after < end <= until]
 
     def fate(self, request: str) -> tuple[Any, ...] | None:
         row = self.fates.get(request)

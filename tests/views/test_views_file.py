@@ -339,12 +339,12 @@ async def test_kinds_of_the_future_are_kept_raw_and_change_nothing_else(log: Mem
     """D3: a reader keeps what it does not know, and goes on."""
     await some_history(log)
     before = (await views.paired()).rows
-    body = b'{"kind":"device.locked","at":1}'
+    body = b'{"kind":"device.quarantined","at":1}'
     meta = b'{"actor":{"kind":"timer"},"command":"c"}'
-    await perform(log, Act(device_stream(A), raw=(Draft("device.locked", meta, body),)))
+    await perform(log, Act(device_stream(A), raw=(Draft("device.quarantined", meta, body),)))
     assert (await views.paired()).rows == before
     assert await views._store.rows("SELECT kind, actor, stream FROM audit WHERE position = 7") == [
-        ("device.locked", "timer", device_stream(A))
+        ("device.quarantined", "timer", device_stream(A))
     ]
     assert await views._store.rows("SELECT position, raw FROM events WHERE raw IS NOT NULL") == [(7, body)]
     assert await views.damaged() == ()

@@ -16,7 +16,20 @@ from projections.views import Views
 from tests.views.histories import ADDRESSES, DEVICES, NAMES, REQUESTS, Act, histories, perform
 from tests.views.naive import Naive
 
-TABLES = ("words", "events", "reasons", "damages", "requests", "devices", "labels", "tokens", "node_requests", "nodes", "mark")
+TABLES = (
+    "words",
+    "events",
+    "reasons",
+    "damages",
+    "requests",
+    "devices",
+    "labels",
+    "tokens",
+    "locks",
+    "node_requests",
+    "nodes",
+    "mark",
+)
 WORDS = (DEVICES[0], "ABCD", "hall")
 MORE_WORDS = ("abcd1", "abc", "Porch ", "none", *NAMES)
 
@@ -43,6 +56,11 @@ async def agree_at(views: Views, world: Naive, at: int | None) -> None:
         assert [plain(row) for row in (await views.paired(device=device, at=at)).rows] == [
             row for row in world.paired() if row[0] == device
         ]
+    assert [plain(row) for row in (await views.locks(at=at)).rows] == world.locks()
+    for device in DEVICES:
+        assert [plain(row) for row in (await views.locks(device=device, at=at)).rows] == [
+            r for r in world.locks() if r[0] == device
+        ]
     assert [plain(row) for row in (await views.node_requests(at=at)).rows] == world.node_requests()
     assert [plain(row) for row in (await views.nodes(at=at)).rows] == world.nodes()
     for node in DEVICES:
@@ -63,6 +81,10 @@ async def agree_now(views: Views, world: Naive, now: int) -> None:
         assert (None if fate is None else plain(fate)) == world.fate(request)
     for address in (*ADDRESSES, None):
         assert await views.crowd(address) == Crowd(sum(row[12] == address for row in open_rows), len(open_rows))
+    over = {row[0] for row in world.locks() if row[2] is not None and row[2] <= now}
+    assert set(await views.locks_over(now, 100)) == over
+    due = (await views.due(after=1_000, until=now, most=100)).rows
+    assert [(row.device, row.role, row.issue, row.expires_at) for row in due] == world.due(1_000, now)
     assert sorted(await views.overdue(now)) == sorted((row[1], row[0]) for row in open_rows if row[16] < now)
 
 
