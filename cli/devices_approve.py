@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .options import TIMEOUT_MS, Reach, reaching, recorded
+from .options import TIMEOUT_MS, Reach, reaching, recorded, repeatable
 from .running import answer
 from .voice import Failure, Told, clock, fields, plain
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 @click.option("--latest", is_flag=True, help="Show the newest request and the command that approves it; approves nothing.")
 @click.option("--seen", metavar="DIGEST", help="Approve only if the request still is what this digest was shown for.")
 @recorded
+@repeatable
 @reaching
 def approve(request: str | None, latest: bool, seen: str | None, reason: str | None, ticket: str | None, reach: Reach) -> None:
     """Approve exactly one open REQUEST, by its id or the start of it.

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .glass import breaking
-from .options import Reach, Words, reaching, recorded
+from .options import Reach, Words, reaching, recorded, repeatable
 from .running import answer
 from .voice import Failure, Told, plain
 
@@ -19,6 +19,7 @@ LAST = "last-operator"
 @click.command("reject", short_help="Say no to exactly one open request.")
 @click.argument("request")
 @recorded
+@repeatable
 @reaching
 def reject(request: str, reason: str | None, ticket: str | None, reach: Reach) -> None:
     """Say no to exactly one open REQUEST, by its id or the start of it."""
@@ -28,6 +29,7 @@ def reject(request: str, reason: str | None, ticket: str | None, reach: Reach) -
 @click.command("remove", short_help="End a device's access.")
 @click.argument("device")
 @breaking
+@repeatable
 @reaching
 def remove(device: str, words: Words, reach: Reach) -> None:
     """End a DEVICE's access: its grant, its tokens, its open request and its live sessions."""

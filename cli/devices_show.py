@@ -185,6 +185,9 @@ def _token(token: Any, now: int) -> str:
         if isinstance(then := token.get(key), int):
             used = token.get("lastUsedAtMs")
             last = f", used {age(used, now)}" if isinstance(used, int) else ""
+            until = token.get("handoffUntilMs")
+            if isinstance(until, int) and until >= now:
+                last += f", the one before accepted for another {duration(until - now)}"
             return f"{scopes}; {word} {age(then, now)}{last}"
     return scopes
 

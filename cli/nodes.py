@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .moments import Params, as_of, at_option
-from .options import Reach, reaching, recorded
+from .options import Reach, reaching, recorded, repeatable
 from .running import answer
 from .voice import Failure, Told, age, clock, fields, plain, table
 
@@ -49,6 +49,7 @@ def status(at: Params | None, reach: Reach) -> None:
 @nodes.command("approve", short_help="Approve exactly one node's request.")
 @click.argument("request")
 @recorded
+@repeatable
 @reaching
 def approve(request: str, reason: str | None, ticket: str | None, reach: Reach) -> None:
     """Approve what exactly one REQUEST declares, named by its id or the start of it."""
@@ -58,6 +59,7 @@ def approve(request: str, reason: str | None, ticket: str | None, reach: Reach) 
 @nodes.command("reject", short_help="Say no to exactly one node's request.")
 @click.argument("request")
 @recorded
+@repeatable
 @reaching
 def reject(request: str, reason: str | None, ticket: str | None, reach: Reach) -> None:
     """Say no to exactly one REQUEST, by its id or the start of it. What was approved before stays approved."""
@@ -67,6 +69,7 @@ def reject(request: str, reason: str | None, ticket: str | None, reach: Reach) -
 @nodes.command("remove", short_help="End the approval of a node.")
 @click.argument("node")
 @recorded
+@repeatable
 @reaching
 def remove(node: str, reason: str | None, ticket: str | None, reach: Reach) -> None:
     """End the approval of a NODE. It stays paired and connected as a device."""

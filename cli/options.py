@@ -11,6 +11,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 TIMEOUT_MS = 10_000
 # What a person says beside a command, for the record, by the names of the wire.
 Words: TypeAlias = Mapping[str, str | bool | None]
+IDEMPOTENCY_KEY = "pairing.idempotency-key"
 
 
 class Reach(NamedTuple):
@@ -61,6 +62,23 @@ def recorded(command: F) -> F:
     """Give a command `--reason` and `--ticket`, which are stored with what it does."""
     command = click.option("--ticket", metavar="TEXT", help="A ticket's number, stored with the event.")(command)
     return click.option("--reason", metavar="TEXT", help="Why, stored with the event.")(command)
+
+
+def repeatable(command: F) -> F:
+    """Give a command `--idempotency-key`; `receipts.params` sends it with each of its calls."""
+
+    def remember(context: click.Context, _: click.Parameter, key: str | None) -> None:
+        if key is not None and not key.strip():
+            raise click.BadParameter("a blank key tells no call from another.")
+        context.meta[IDEMPOTENCY_KEY] = key
+
+    return click.option(
+        "--idempotency-key",
+        metavar="KEY",
+        expose_value=False,
+        callback=remember,
+        help="Do it once: the same command with the same key gets the first answer again.",
+    )(command)
 
 
 def _typed_in(token: str | None, password: str | None) -> tuple[str | None, str | None]:

@@ -3,13 +3,21 @@
 from collections.abc import Mapping
 from typing import Any
 
-from .options import Words
+import click
+
+from .options import IDEMPOTENCY_KEY, Words
 from .voice import plain
 
 
 def params(words: Words | None = None, **more: Any) -> dict[str, Any]:
-    """Return the params of a call that changes something: those given, and the wish to know where it was recorded."""
-    return {**more, **{key: text for key, text in (words or {}).items() if text is not None}, "receipt": True}
+    """Return the params of a call that changes something: those given, and the wish to know where it was recorded.
+
+    With `--idempotency-key`, that too.
+    """
+    context = click.get_current_context(silent=True)
+    key = context.meta.get(IDEMPOTENCY_KEY) if context else None
+    once = {} if key is None else {"idempotencyKey": key}
+    return {**more, **once, **{key: text for key, text in (words or {}).items() if text is not None}, "receipt": True}
 
 
 def recorded_as(result: Mapping[str, Any], done: str, again: str) -> str:

@@ -181,13 +181,28 @@ class Rename(DeviceBound, frozen=True, kw_only=True):
 
 
 class Rotate(DeviceBound, frozen=True, kw_only=True):
-    """Retire the token of a role and issue the next; a new generation every time. `scopes` None keeps the present ones."""
+    """Retire the token of a role and issue the next; a new generation every time. `scopes` None keeps the present ones.
+
+    `handoff` (ms) leaves the retired one accepted for that long, or until its successor is first used; `longest` is the most that
+    the policy allows. A compromised one gets none.
+    """
 
     role: str
     scopes: tuple[str, ...] | None
     issue: str
     key: str
     lifetimes: Lifetimes = ()
+    handoff: int = 0
+    longest: int = 0
+    compromised: bool = False
+
+
+class CloseHandoff(DeviceBound, frozen=True, kw_only=True):
+    """Accept the predecessor of `issue` no more: because that one was `used`, or because its time has run out."""
+
+    role: str
+    issue: str
+    used: bool
 
 
 class Revoke(DeviceBound, frozen=True, kw_only=True):
@@ -245,6 +260,7 @@ DeviceCommand: TypeAlias = (
     | Remove
     | Rename
     | Rotate
+    | CloseHandoff
     | Revoke
     | Forget
     | ImportDevice

@@ -8,11 +8,12 @@ from typing import Any, assert_never
 
 from msgspec.structs import replace
 
-from . import aging, authority, locks
+from . import aging, authority, handoff, locks
 from .adoption import adopt
 from .authority import OPERATOR, Verb, belongs, covers, normalise, of_role, tidy
 from .commands import (
     Approve,
+    CloseHandoff,
     DeviceCommand,
     Elapse,
     Expire,
@@ -84,6 +85,8 @@ def decide(state: Device, command: DeviceCommand) -> Events:
             return _rename(state, command)
         case Rotate():
             return _rotate(state, command)
+        case CloseHandoff():
+            return handoff.close(state, command)
         case Revoke():
             return _revoke(state, command)
         case Forget():
@@ -456,7 +459,7 @@ def _rotate(state: Device, c: Rotate) -> Events:
     # A dead token that comes back makes the whole baseline of its role reachable again (A3, A6).
     ends = old.scopes if old and not old.dead else of_role(grant.scopes, c.role)
     permit("rotate", c, ((c.role, (*scopes, *ends)),), Reason.ROTATION_DENIED)
-    return _token(old, c.role, scopes, c, under=old.under if old else None, live=False)
+    return handoff.leave(grant, old, c, _token(old, c.role, scopes, c, under=old.under if old else None, live=False))
 
 
 def _revoke(state: Device, c: Revoke) -> Events:

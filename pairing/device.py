@@ -24,6 +24,7 @@ from .events import (
     DeviceUnlocked,
     DeviceUpgraded,
     GlassBroken,
+    HandoffClosed,
     Means,
     Need,
     RequestApproved,
@@ -49,6 +50,16 @@ T = TypeVar("T")
 REMEMBERED = 32
 
 Ending: TypeAlias = Literal["approved", "rejected", "expired", "superseded", "withdrawn"]
+
+
+class Handoff(Struct, frozen=True, gc=False):
+    """The generation before a token's present one, still accepted until `until` (ms), and no wider than both cover."""
+
+    issue: str
+    key: str
+    scopes: tuple[str, ...]
+    until: int
+    proof: str | None = None
 
 
 class Token(Struct, frozen=True, gc=False):
@@ -77,6 +88,8 @@ class Token(Struct, frozen=True, gc=False):
         """Say whether it was revoked or has expired; only a new generation helps."""
         return self.revoked_at is not None or self.expired_at is not None
 
+    handoff: Handoff | None = None
+
     @property
     def issued_at(self) -> int:
         """When the present generation began, in ms."""
@@ -84,13 +97,13 @@ class Token(Struct, frozen=True, gc=False):
 
 
 class Retired(Struct, frozen=True, gc=False):
-    """A generation that is no more: rotated away, revoked, or ended with its device."""
+    """A generation that is no more: rotated away, because somebody else may have it or not, revoked, or ended with its device."""
 
     role: str
     issue: str
     key: str
     at: int
-    how: Literal["rotated", "revoked", "removed", "expired"]
+    how: Literal["rotated", "compromised", "revoked", "removed", "expired"]
     proof: str | None = None
 
 
@@ -293,17 +306,19 @@ def evolve(state: Device, event: DeviceEvent | Unknown) -> Device:
         case TokenWidened():
             return _changed_token(state, event.role, event.issue, scopes=event.scopes, under=event.under)
         case TokenRevoked():
-            return _changed_token(state, event.role, event.issue, revoked_at=event.at)
+            return _changed_token(_alone(state, event), event.role, event.issue, revoked_at=event.at)
         case GlassBroken():
             return state
         case TokenDue():
             return _changed_token(state, event.role, event.issue, warned=event.distance)
         case TokenExpired():
-            return _changed_token(state, event.role, event.issue, expired_at=event.at)
+            return _changed_token(_alone(state, event), event.role, event.issue, expired_at=event.at)
         case DeviceLocked():
             return replace(state, lock=Barred(event.at, event.until, event.message, event.ban))
         case DeviceUnlocked():
             return replace(state, lock=None)
+        case HandoffClosed():
+            return _handed_over(state, event)
         case Unknown():
             return replace(state, newer=event.kind)
         case _:
@@ -418,7 +433,7 @@ def _described(grant: Grant | None, event: DeviceDescribed) -> Grant | None:
 
 def _removed(state: Device, event: DeviceRemoved) -> Device:
     tokens = state.grant.tokens if state.grant else ()
-    ended = tuple(_retire(token, event.at, "removed") for token in tokens)
+    ended = [old for token in tokens for old in (*_predecessor(token, event.at), _retire(token, event.at, "removed"))]
     return replace(state, grant=None, retired=_remembered(state.retired, *ended))
 
 
@@ -428,6 +443,12 @@ def _end_of(token: Token, at: int) -> Literal["revoked", "expired"] | None:
         return "revoked"
     outlived = token.expires_at is not None and at >= token.expires_at
     return "expired" if token.expired_at is not None or outlived else None
+
+
+def _predecessor(token: Token, at: int) -> tuple[Retired, ...]:
+    """Return the generation that was still accepted beside a token, as one that is no more."""
+    past = token.handoff
+    return () if past is None else (Retired(token.role, past.issue, past.key, at, "rotated", past.proof),)
 
 
 def _with(grant: Grant, token: Token) -> Grant:
@@ -450,8 +471,28 @@ def _rotated(state: Device, event: TokenRotated) -> Device:
     token = Token(
         event.role, event.scopes, event.issue, event.key, old.created_at, event.at, None, event.under, expires_at=event.expires_at
     )
-    retired = _retire(old, event.at, "rotated")
-    return replace(state, grant=_with(grant, token), retired=_remembered(state.retired, retired))
+    ended = _predecessor(old, event.at)
+    if event.handoff_until is not None and _end_of(old, event.at) is None:
+        # Of all that came before, only this one may still be accepted: what was handed over before ends here (T1, T2).
+        token = replace(token, handoff=Handoff(old.issue, old.key, old.scopes, event.handoff_until, old.proof))
+    else:
+        ended += (_retire(old, event.at, "compromised" if event.compromised else "rotated"),)
+    return replace(state, grant=_with(grant, token), retired=_remembered(state.retired, *ended))
+
+
+def _handed_over(state: Device, event: HandoffClosed) -> Device:
+    token = state.token(event.role)
+    fits = token is not None and token.handoff is not None and token.handoff.issue == event.retires
+    return _alone(state, event) if fits else state
+
+
+def _alone(state: Device, event: HandoffClosed | TokenRevoked | TokenExpired) -> Device:
+    """Return the state in which nothing is accepted beside the present token that an event names."""
+    token = state.token(event.role)
+    if state.grant is None or token is None or token.handoff is None or token.issue != event.issue:
+        return state
+    alone = _with(state.grant, replace(token, handoff=None))
+    return replace(state, grant=alone, retired=_remembered(state.retired, *_predecessor(token, event.at)))
 
 
 def _vouched_for(state: Device, event: TokenImported) -> Device:
@@ -462,7 +503,7 @@ def _vouched_for(state: Device, event: TokenImported) -> Device:
     return replace(state, grant=_with(state.grant, token))
 
 
-def _retire(old: Token, at: int, how: Literal["rotated", "removed"]) -> Retired:
+def _retire(old: Token, at: int, how: Literal["rotated", "compromised", "removed"]) -> Retired:
     return Retired(old.role, old.issue, old.key, at, _end_of(old, at) or how, old.proof)
 
 
@@ -495,13 +536,21 @@ def outlived(state: Device, now: int) -> tuple[Token, ...]:
 def stands(state: Device, standing: Standing, now: int) -> bool:
     """Say whether a session may go on (V1, V2).
 
-    Its device is paired and not locked, its role's token lives, and is still the one it came by.
+    Its device is paired and not locked, its role's token lives, and the one it came by is still accepted.
     """
     state = lapsed(state, now)
     if state.grant is None or state.lock is not None:
         return False
     token = state.grant.token(standing.role)
-    return token is not None and not token.dead and standing.issue in {None, token.issue}
+    if token is None or token.dead:
+        return False
+    return standing.issue in {None, token.issue} or handed_over(token, standing.issue, now)
+
+
+def handed_over(token: Token, issue: str | None, now: int) -> bool:
+    """Say whether a generation is the one before a token's present one, and at this time still accepted (T1)."""
+    past = token.handoff
+    return past is not None and past.issue == issue and now <= past.until
 
 
 def covered_by(pending: Pending, wanted: Wanted) -> bool:

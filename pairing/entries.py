@@ -60,6 +60,7 @@ class TokenEntry(Entry, frozen=True, kw_only=True):
     rotated_at_ms: int | None = None
     revoked_at_ms: int | None = None
     last_used_at_ms: int | None = None
+    handoff_until_ms: int | None = None
 
 
 class PairedEntry(Entry, frozen=True, kw_only=True):
@@ -285,6 +286,7 @@ def token(row: TokenRow) -> TokenEntry:
         rotated_at_ms=row.rotated_at,
         revoked_at_ms=row.revoked_at,
         last_used_at_ms=row.last_used_at,
+        handoff_until_ms=row.handoff_until,
     )
 
 

@@ -270,7 +270,11 @@ class TokenIssued(Event, frozen=True, tag="token.issued", omit_defaults=True):
 
 
 class TokenRotated(Event, frozen=True, tag="token.rotated", omit_defaults=True):
-    """One generation ended and the next began, in one fact. `expires_at` as for `token.issued`, of the next."""
+    """One generation ended and the next began, in one fact. `expires_at` as for `token.issued`, of the next.
+
+    `handoff_until`: until then, and until the next one is first used, the one that ended is still accepted. `compromised`: it was
+    rotated because somebody else may have it.
+    """
 
     PERSONAL: ClassVar[bool] = True
     role: str
@@ -280,6 +284,20 @@ class TokenRotated(Event, frozen=True, tag="token.rotated", omit_defaults=True):
     key: str
     under: str | None
     expires_at: int | None = None
+    handoff_until: int | None = None
+    compromised: bool = False
+
+
+class HandoffClosed(Event, frozen=True, tag="handoff.closed"):
+    """The generation that a rotation had left a while is accepted no more: its successor was used, its time is up, or by a lock.
+
+    `retires` is the generation that ended, `issue` its successor.
+    """
+
+    role: str
+    retires: str
+    issue: str
+    how: Literal["used", "expired", "locked"]
 
 
 class TokenWidened(Event, frozen=True, tag="token.widened"):
@@ -582,6 +600,7 @@ DeviceEvent: TypeAlias = (
     | DeviceUnlocked
     | TokenIssued
     | TokenRotated
+    | HandoffClosed
     | TokenWidened
     | TokenRevoked
     | GlassBroken

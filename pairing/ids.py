@@ -1,11 +1,19 @@
 """Fresh identifiers: the only randomness of the service besides keys. Never imported by the pure heart."""
 
+import hashlib
 import os
 
 
 def uuid7(now: int) -> str:
     """Return a time-ordered UUIDv7 (RFC 9562 §5.7) of a time in ms."""
     return _uuid(now.to_bytes(6, "big") + os.urandom(10), version=7)
+
+
+def keyed_uuid(*parts: str) -> str:
+    """Return the UUIDv8 (RFC 9562 §5.8) of some texts: the same for the same, 122 bits of SHA-256 over them."""
+    lengths = b"".join(len(part.encode("utf-8", "surrogatepass")).to_bytes(4, "big") for part in parts)
+    texts = "".join(parts).encode("utf-8", "surrogatepass")
+    return _uuid(hashlib.sha256(b"pairing command v1" + lengths + texts).digest()[:16], version=8)
 
 
 def uuid4() -> str:

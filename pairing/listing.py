@@ -22,7 +22,10 @@ class Answer(Struct, Generic[T], frozen=True):
 
 
 class TokenRow(Struct, frozen=True, kw_only=True):
-    """A device's token of one role: everything but the token. Times in ms."""
+    """A device's token of one role: everything but the token. Times in ms.
+
+    `handoff_until`: until then, or until this one is used, the one before is accepted too.
+    """
 
     role: str
     scopes: tuple[str, ...]
@@ -34,6 +37,18 @@ class TokenRow(Struct, frozen=True, kw_only=True):
     under: str | None = None
     expires_at: int | None = None
     expired_at: int | None = None
+    handoff_until: int | None = None
+
+
+class HandedOver(Struct, frozen=True):
+    """A token whose `predecessor` was left a while when it was rotated: until `until`, unless it is used before. Times in ms."""
+
+    device: str
+    role: str
+    issue: str
+    predecessor: str
+    rotated_at: int
+    until: int
 
 
 class PendingRow(Struct, frozen=True, kw_only=True):
@@ -295,6 +310,9 @@ class Listing(Protocol):
 
     async def aged(self, role: str, before: int, *, after: int, until: int) -> Answer[DueRow]:
         """Return the live tokens of a role that were issued before a time (ms) and last changed in a range of positions."""
+
+    async def handed_over(self) -> tuple[HandedOver, ...]:
+        """Return the tokens whose predecessor was left a while and is not known to have ended, the soonest first."""
 
     async def crowd(self, address: str | None) -> Crowd:
         """Count the open requests."""

@@ -3,6 +3,7 @@
 A lock is no part of the grant: neither removal nor pairing anew touches it. Pure; `decide` is the only caller.
 """
 
+from . import handoff
 from .commands import Ban, Lock, Reject, Unlock
 from .device import Barred, Device
 from .events import DeviceEvent, DeviceLocked, DeviceUnlocked, RequestWithdrawn
@@ -37,7 +38,8 @@ def _bar(state: Device, terms: Ban, now: int, *, ban: bool) -> tuple[DeviceEvent
     old, withdrawn = state.lock, state.pending
     if old is not None and (old.until, old.message, old.ban) == (locked.until, locked.message, locked.ban):
         return ()
-    return (RequestWithdrawn(at=now, request=withdrawn.request), locked) if withdrawn else (locked,)
+    ended = (RequestWithdrawn(at=now, request=withdrawn.request),) if withdrawn else ()
+    return (*ended, locked, *handoff.locked(state, now))
 
 
 def locked_out(lock: Barred, reference: str | None = None) -> Refused:

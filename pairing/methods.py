@@ -5,13 +5,13 @@ No method decides: they find the stream, build the command, hand it to the desk,
 """
 
 from collections.abc import Awaitable
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
-from msgspec import UNSET, Raw, Struct, UnsetType
+from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from . import contact_methods, entries, forgetting, history, ids, moments, node_entries, node_methods, watch_methods
-from .authority import ADMIN, NODE, OPERATOR, PAIRING, READ, WRITE
+from .authority import ADMIN, NODE, OPERATOR, PAIRING, READ, WRITE, normalise
 from .commands import (
     Approve,
     Caller,
@@ -29,18 +29,18 @@ from .events import DeviceEvent, DeviceRemoved, Personal, TokenIssued, TokenRevo
 from .listing import Fate
 from .moments import AsOf
 from .refusals import Reason, Refused
-from .service import AnyParams, Call, Ending, Method, Nobody, Reasoned, Receipt, Service, receipt
+from .service import AnyParams, Call, Ending, Method, Nobody, Reasoned, Receipt, Repeatable, Service, receipt
 from .shapes import BadParams, Name, NoParams, decode_params
 
 
-class ApproveParams(Reasoned, frozen=True, kw_only=True):
+class ApproveParams(Repeatable, frozen=True, kw_only=True):
     """`seen` is the digest of what the approver was shown."""
 
     request_id: Name
     seen: Name | None = None
 
 
-class RejectParams(Reasoned, frozen=True, kw_only=True):
+class RejectParams(Repeatable, frozen=True, kw_only=True):
     """One request by its id."""
 
     request_id: Name
@@ -60,11 +60,16 @@ class RenameParams(Reasoned, frozen=True, kw_only=True):
 
 
 class RotateParams(Ending, frozen=True, kw_only=True):
-    """`scopes` absent keeps the token's present ones."""
+    """`scopes` absent keeps the token's present ones. `handoff_ms` leaves the present one so long, or until the next is used.
+
+    `compromised`: somebody else may have the present one; it is left no time.
+    """
 
     device_id: Name
     role: Name
     scopes: tuple[Name, ...] | UnsetType = UNSET
+    handoff_ms: Annotated[int, Meta(ge=0)] = 0
+    compromised: bool = False
 
 
 class RevokeParams(Ending, frozen=True, kw_only=True):
@@ -112,7 +117,10 @@ class Renamed(Struct, frozen=True, rename="camel", omit_defaults=True, kw_only=T
 
 
 class Rotated(Struct, frozen=True, rename="camel", omit_defaults=True, kw_only=True):
-    """The answer to `device.token.rotate`; `token` goes to the device itself alone (T4)."""
+    """The answer to `device.token.rotate`; `token` goes to the device itself alone (T4).
+
+    `handoff_until_ms`: until then, or until the next token is used, the one before is accepted too.
+    """
 
     device_id: str
     role: str
@@ -120,6 +128,7 @@ class Rotated(Struct, frozen=True, rename="camel", omit_defaults=True, kw_only=T
     rotated_at_ms: int
     token: str | None = None
     token_delivery: str | None = None
+    handoff_until_ms: int | None = None
     recorded: Receipt | None = None
 
 
@@ -222,7 +231,7 @@ async def approve(call: Call[ApproveParams]) -> Approved:
         key=service.keyring.current.id,
         seen=p.seen,
         under=service.under,
-        **call.stamp(),
+        **call.stamp("device.pair.approve", p.request_id),
     )
     handled = await _truthful(call, fate, service.desk.handle(command))
     rows = (await service.views.paired(device=fate.device)).rows
@@ -233,7 +242,9 @@ async def approve(call: Call[ApproveParams]) -> Approved:
 async def reject(call: Call[RejectParams]) -> Rejected:
     """Say no to exactly one request (protocol §6.5)."""
     fate = await _fate(call, call.params.request_id, Reason.REJECTION_DENIED)
-    command = Reject(device=fate.device, request=call.params.request_id, **call.stamp())
+    command = Reject(
+        device=fate.device, request=call.params.request_id, **call.stamp("device.pair.reject", call.params.request_id)
+    )
     handled = await _truthful(call, fate, call.service.desk.handle(command))
     recorded = await _answered(call, handled, call.params.request_id)
     return Rejected(request_id=call.params.request_id, device_id=fate.device, recorded=recorded)
@@ -242,7 +253,7 @@ async def reject(call: Call[RejectParams]) -> Rejected:
 async def remove(call: Call[RemoveParams]) -> Removed:
     """End a device's grant, tokens and open request (protocol §6.5)."""
     device = call.params.device_id.strip()
-    command = Remove(device=device, break_glass=call.params.break_glass, **call.stamp())
+    command = Remove(device=device, break_glass=call.params.break_glass, **call.stamp("device.pair.remove", device))
     handled = await call.service.desk.handle(command)
     removed = next(index for index, event in enumerate(handled.events) if isinstance(event, DeviceRemoved))
     return Removed(device_id=device, recorded=receipt(call.params, handled, removed))
@@ -266,37 +277,60 @@ async def rename(call: Call[RenameParams]) -> Renamed:
 async def rotate(call: Call[RotateParams]) -> Rotated:
     """Retire a token and issue the next (protocol §6.6)."""
     service, p = call.service, call.params
-    device = p.device_id.strip()
+    device, role = p.device_id.strip(), p.role.strip()
+    if p.compromised and p.handoff_ms:
+        problems = "at /handoffMs: must be absent where the token is compromised"
+        raise Refused(Reason.INVALID_PARAMS, method="device.token.rotate", problems=problems)
     command = Rotate(
         device=device,
-        role=p.role.strip(),
+        role=role,
         scopes=None if p.scopes is UNSET else p.scopes,
         issue=ids.issue_id(),
         key=service.keyring.current.id,
         break_glass=p.break_glass,
-        **call.stamp(),
+        handoff=p.handoff_ms,
+        longest=service.longest_handoff,
+        compromised=p.compromised,
+        **call.stamp("device.token.rotate", device, role),
     )
     handled = await service.desk.handle(command)
     event = handled.events[0]
     if not isinstance(event, TokenIssued | TokenRotated):
         raise TypeError(f"a rotation gave {kind_of(event)}")
+    if handled.repeated and not _as_asked(command, event):
+        raise Refused(Reason.KEY_REUSED, details={"position": handled.position})
     standing = call.caller.standing
     mine = call.caller.method == "device-token" and standing is not None and standing.device == device
+    # An answer that is given again may be about a generation that has been replaced since: its token is nobody's any more.
+    token = handled.state.token(role)
+    value = service.keyring.token_of(handled.state, device, role) if mine and token and token.issue == event.issue else None
     return Rotated(
         device_id=p.device_id,
         role=event.role,
         scopes=event.scopes,
         rotated_at_ms=event.at,
-        token=service.keyring.current.token(device, event.role, event.issue) if mine else None,
-        token_delivery="in-band" if mine else "withheld-cross-device",
+        token=value,
+        token_delivery="in-band" if value else "superseded" if mine else "withheld-cross-device",
+        handoff_until_ms=event.handoff_until if isinstance(event, TokenRotated) else None,
         recorded=receipt(p, handled),
     )
+
+
+def _as_asked(command: Rotate, event: TokenIssued | TokenRotated) -> bool:
+    """Say whether what an earlier call with the same key has done is what is asked for now."""
+    if command.scopes is not None and normalise(command.scopes) != event.scopes:
+        return False
+    if not isinstance(event, TokenRotated):
+        return True
+    left = 0 if event.handoff_until is None else event.handoff_until - event.at
+    return left in {0, command.handoff} and event.compromised == command.compromised
 
 
 async def revoke(call: Call[RevokeParams]) -> Revoked:
     """Kill a token (protocol §6.6)."""
     device, role = call.params.device_id.strip(), call.params.role.strip()
-    command = Revoke(device=device, role=role, break_glass=call.params.break_glass, **call.stamp())
+    stamp = call.stamp("device.token.revoke", device, role)
+    command = Revoke(device=device, role=role, break_glass=call.params.break_glass, **stamp)
     handled = await call.service.desk.handle(command)
     event = handled.events[0]
     at = event.at if isinstance(event, TokenRevoked) else 0

@@ -16,7 +16,7 @@ from .moments import AsOf
 from .node_entries import NodePairedEntry, NodePendingEntry
 from .nodes import unknown_node_request
 from .refusals import Reason, Refused
-from .service import Call, Params, Reasoned, Receipt, receipt
+from .service import Call, Params, Reasoned, Receipt, Repeatable, receipt
 from .shapes import Name
 
 Short: TypeAlias = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
@@ -41,13 +41,13 @@ class NodeAskParams(Params, frozen=True, kw_only=True):
     silent: bool = False
 
 
-class NodeAnswerParams(Reasoned, frozen=True, kw_only=True):
+class NodeAnswerParams(Repeatable, frozen=True, kw_only=True):
     """One request for a node's surface, by its id."""
 
     request_id: Name
 
 
-class NodeRemoveParams(Reasoned, frozen=True, kw_only=True):
+class NodeRemoveParams(Repeatable, frozen=True, kw_only=True):
     """One node by its id."""
 
     node_id: Name
@@ -178,10 +178,10 @@ async def node_pair_approve(call: Call[NodeAnswerParams]) -> NodeApproved:
     node = await _asking_node(call, request)
     key = service.keyring.current.id
     handled = await service.desk.handle_node(
-        ApproveNode(node=node, request=request, issue=ids.issue_id(), key=key, **call.stamp())
+        ApproveNode(node=node, request=request, issue=ids.issue_id(), key=key, **call.stamp("node.pair.approve", request))
     )
     # Who only hears that it was approved before has held nothing against its commands.
-    token = service.keyring.node_token(handled.state, node) if handled.events else None
+    token = service.keyring.node_token(handled.state, node) if handled.events and not handled.repeated else None
     return NodeApproved(
         request_id=request,
         node=await _approved_node(call, node, token),
@@ -193,14 +193,16 @@ async def node_pair_reject(call: Call[NodeAnswerParams]) -> NodeRejected:
     """Say no to exactly one request for a node's surface (protocol §6.7)."""
     request = call.params.request_id
     node = await _asking_node(call, request)
-    handled = await call.service.desk.handle_node(RejectNode(node=node, request=request, **call.stamp()))
+    handled = await call.service.desk.handle_node(
+        RejectNode(node=node, request=request, **call.stamp("node.pair.reject", request))
+    )
     return NodeRejected(request_id=request, node_id=node, recorded=receipt(call.params, handled))
 
 
 async def node_pair_remove(call: Call[NodeRemoveParams]) -> NodeRemoved:
     """End the approval of a node's surface; its sessions stay (protocol §6.7)."""
     node = _node_id(call.params.node_id)
-    handled = await call.service.desk.handle_node(RemoveNode(node=node, **call.stamp()))
+    handled = await call.service.desk.handle_node(RemoveNode(node=node, **call.stamp("node.pair.remove", node)))
     return NodeRemoved(node_id=node, recorded=receipt(call.params, handled))
 
 

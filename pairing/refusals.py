@@ -87,6 +87,8 @@ class Reason(Enum):
     LOCK_DENIED = "lock-denied"
     UNLOCK_DENIED = "unlock-denied"
     LOCK_PAST = "lock-past"
+    HANDOFF_TOO_LONG = "handoff-too-long"
+    KEY_REUSED = "idempotency-key-reused"
     LABEL_REQUIRED = "label-required"
     UNKNOWN_REFERENCE = "unknown-reference"
     IMPORT_DENIED = "import-denied"
@@ -494,6 +496,20 @@ SAYINGS: dict[Reason, Saying] = {
 }
 
 SAYINGS |= {
+    Reason.KEY_REUSED: Saying(
+        _INVALID,
+        "idempotency key was used for something else",
+        "What it was used for is unchanged. Use a fresh key for another call.",
+        "IDEMPOTENCY_KEY_REUSED",
+        exit=Exit.USAGE,
+    ),
+    Reason.HANDOFF_TOO_LONG: Saying(
+        _INVALID,
+        "handoff longer than {longest} ms",
+        "Ask for a shorter one, or raise gateway.pairing.maxHandoffMs on the gateway's host.",
+        "HANDOFF_TOO_LONG",
+        exit=Exit.USAGE,
+    ),
     Reason.UNKNOWN_REFERENCE: Saying(
         _INVALID,
         "unknown reference",

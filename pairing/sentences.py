@@ -31,6 +31,7 @@ from .events import (
     GatewayStarted,
     GatewayStopped,
     GlassBroken,
+    HandoffClosed,
     HookAdded,
     HookPause,
     HookPaused,
@@ -116,7 +117,12 @@ def sentence(stream: str, event: AnyEvent | Unknown, meta: Meta | None, naming: 
         case TokenIssued():
             return f"{whose} got its first {event.role} token, for {words(event.scopes)}"
         case TokenRotated():
-            return f"the {event.role} token of {whose} was replaced by {by}; the new one is for {words(event.scopes)}"
+            why = " as compromised" if event.compromised else ""
+            until = "" if event.handoff_until is None else ", and the old one is still accepted for a while"
+            return f"the {event.role} token of {whose} was replaced{why} by {by}; the new one is for {words(event.scopes)}{until}"
+        case HandoffClosed():
+            why = "its successor was used" if event.how == "used" else "its time ran out"
+            return f"the old {event.role} token of {whose} is accepted no more: {why}"
         case TokenWidened():
             return f"the {event.role} token of {whose} now covers {words(event.scopes)}"
         case TokenRevoked():

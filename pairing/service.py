@@ -23,6 +23,7 @@ from .tokens import Keyring
 P = TypeVar("P", bound=Struct)
 # They are kept for ever, in every copy of the log.
 Words: TypeAlias = Annotated[str, msgspec.Meta(max_length=1000)]
+Key: TypeAlias = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
 
 
 class Sessions(Protocol):
@@ -56,7 +57,10 @@ class Nobody:
 
 @dataclass(frozen=True)
 class Service:
-    """What methods work with. `under` is the keyed tag of the present shared secret; `clock` gives ms."""
+    """What methods work with. `under` is the keyed tag of the present shared secret; `clock` gives ms.
+
+    `longest_handoff` (ms) is the most that a rotation may leave the token before.
+    """
 
     desk: Desk
     views: Listing
@@ -65,6 +69,7 @@ class Service:
     clock: Callable[[], int]
     version: str
     under: str | None = None
+    longest_handoff: int = 0
     sessions: Sessions = field(default_factory=Nobody)
     notes: Notes | None = None
     started_at: int = 0
@@ -80,12 +85,17 @@ class Call(Struct, Generic[P], frozen=True):
     caller: Caller
     params: P
 
-    def stamp(self) -> dict[str, Any]:
-        """Return what every command of this call carries."""
+    def stamp(self, *about: str) -> dict[str, Any]:
+        """Return what every command of this call carries.
+
+        `about` names the method and what it is called for. With it, and an idempotency key in the params, the command's id is
+        made of these and the caller, so that the same call again is the same command, in any process (T16).
+        """
         now = self.service.clock()
+        key, actor = getattr(self.params, "idempotency_key", None) if about else None, self.caller.actor
         personal = Personal(salt=ids.salt(), address=self.caller.address) if self.caller.address else None
         return {
-            "id": ids.uuid7(now),
+            "id": ids.uuid7(now) if key is None else ids.keyed_uuid(actor.kind, actor.id or "", *about, key),
             "now": now,
             "by": self.caller,
             "personal": personal,
@@ -118,7 +128,13 @@ class Reasoned(Params, frozen=True, kw_only=True):
     receipt: bool = False
 
 
-class Ending(Reasoned, frozen=True, kw_only=True):
+class Repeatable(Reasoned, frozen=True, kw_only=True):
+    """`idempotency_key`: the same caller's same call with the same key happens once, and gets the first answer again (T16)."""
+
+    idempotency_key: Key | None = None
+
+
+class Ending(Repeatable, frozen=True, kw_only=True):
     """`break_glass` says that the last device that can approve may be ended; it takes a reason (A22)."""
 
     break_glass: bool = False
@@ -141,4 +157,4 @@ def receipt(params: Reasoned, handled: Handled[Any, Any], which: int = 0) -> Rec
         return None
     if not handled.records:
         return Receipt(0, "", changed=False)
-    return Receipt(handled.records[which].position, handled.records[which].kind)
+    return Receipt(handled.records[which].position, handled.records[which].kind, changed=not handled.repeated)

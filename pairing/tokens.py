@@ -9,7 +9,7 @@ import hmac
 from msgspec import Struct
 from msgspec.structs import force_setattr
 
-from .device import Device, Retired, Token
+from .device import Device, Handoff, Retired, Token
 from .enrolment import Code
 from .identity import b64url
 from .nodes import NodeState
@@ -98,11 +98,14 @@ class Keyring(Struct, frozen=True):
     def recognise(self, state: Device, device: str, role: str, presented: str) -> str | None:
         """Return the generation that a presented token is, of one role of one device; compared in constant time (T3).
 
-        Current tokens (revoked ones too, so that a verdict can say so) come first, then those the state still remembers.
+        Current tokens (revoked ones too, so that a verdict can say so) come first, then the one that is handed over, then those
+        the state still remembers.
         """
         shown = presented.encode("utf-8", "surrogatepass")
         token = state.token(role)
-        known: list[Token | Retired] = [token] if token else []
+        known: list[Token | Handoff | Retired] = [token] if token else []
+        if token is not None and token.handoff is not None:
+            known.append(token.handoff)
         known += [old for old in reversed(state.retired) if old.role == role]
         for one in known:
             key = self.find(one.key)

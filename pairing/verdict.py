@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from .authority import covers
 from .commands import Wanted
-from .device import Device, Grant, Token, lapsed, shortfalls
+from .device import Device, Grant, Token, handed_over, lapsed, shortfalls
 from .events import Need
 from .refusals import Reason
 
@@ -41,12 +41,16 @@ class Step(Struct, frozen=True):
 
 
 class Verdict(Struct, frozen=True):
-    """The answer and its trace. `reason` None means in; `needs` are set where pairing is what is missing."""
+    """The answer and its trace. `reason` None means in; `needs` are set where pairing is what is missing.
+
+    `issue` is the generation of the device token that was accepted, where one was.
+    """
 
     method: Method | None
     reason: Reason | None
     needs: tuple[Need, ...]
     steps: tuple[Step, ...]
+    issue: str | None = None
 
 
 PAIRING_REASONS: dict[Need, Reason] = {
@@ -66,15 +70,18 @@ def judge(state: Device, presented: Presented, wanted: Wanted, now: int) -> Verd
     if state.lock is not None:
         end = "unlocked" if state.lock.until is None else str(state.lock.until)
         return Verdict(None, Reason.DEVICE_LOCKED, (), (Step("lock", False, f"locked at {state.lock.at} until {end}"),))
-    method, reason = _credential(state, presented, wanted, steps)
+    method, reason = _credential(state, presented, wanted, now, steps)
     if method is None:
         return Verdict(None, reason, (), tuple(steps))
     needs = shortfalls(state.grant, wanted)
     steps.extend(_pairing(state, wanted, needs))
-    return Verdict(method, PAIRING_REASONS[needs[0]] if needs else None, needs, tuple(steps))
+    issue = presented.issue if method == "device-token" else None
+    return Verdict(method, PAIRING_REASONS[needs[0]] if needs else None, needs, tuple(steps), issue)
 
 
-def _credential(state: Device, presented: Presented, wanted: Wanted, steps: list[Step]) -> tuple[Method | None, Reason | None]:
+def _credential(
+    state: Device, presented: Presented, wanted: Wanted, now: int, steps: list[Step]
+) -> tuple[Method | None, Reason | None]:
     shared = presented.shared or Reason.AUTH_REQUIRED
     found = "right" if presented.method else shared.value
     steps.append(Step("shared-secret", presented.method is not None, found))
@@ -82,7 +89,7 @@ def _credential(state: Device, presented: Presented, wanted: Wanted, steps: list
         return presented.method, None
     if presented.candidate is None:
         return None, shared
-    failed = _device_token(state, presented, wanted, steps)
+    failed = _device_token(state, presented, wanted, now, steps)
     if failed is None:
         return "device-token", None
     # A bad token in the shared secret's own field is a wrong shared secret: blame the class that was used (T10).
@@ -90,7 +97,7 @@ def _credential(state: Device, presented: Presented, wanted: Wanted, steps: list
     return None, shared if blame_shared else failed
 
 
-def _device_token(state: Device, presented: Presented, wanted: Wanted, steps: list[Step]) -> Reason | None:
+def _device_token(state: Device, presented: Presented, wanted: Wanted, now: int, steps: list[Step]) -> Reason | None:
     def check(rule: str, passed: bool, found: str, needed: str = "") -> bool:
         steps.append(Step(rule, passed, found, needed))
         return passed
@@ -106,7 +113,12 @@ def _device_token(state: Device, presented: Presented, wanted: Wanted, steps: li
     if token is None:
         check("token-of-role", False, "none", wanted.role)
         return mismatch
-    if not check("token-current", presented.issue == token.issue, presented.issue or "not the current one", token.issue):
+    past = token.handoff if token.handoff and token.handoff.issue == presented.issue else None
+    if past is not None:
+        # The one before, of which the last rotation said how long it may still be used.
+        if not check("handoff", handed_over(token, past.issue, now), f"{past.issue}, until {past.until}", token.issue):
+            return mismatch
+    elif not check("token-current", presented.issue == token.issue, presented.issue or "not the current one", token.issue):
         return mismatch
     if token.expired_at is not None:
         check("token-age", False, f"expired at {token.expired_at}")
@@ -114,8 +126,9 @@ def _device_token(state: Device, presented: Presented, wanted: Wanted, steps: li
     # A sound token of a role that was never approved is no bad credential: what is missing is the role (§5.1).
     if not check("token-live", grant.sound(wanted.role, wanted.under) is not None, _life(grant, token, wanted)):
         return mismatch
-    inside = covers(wanted.role, token.scopes, wanted.scopes)
-    if not check("token-scopes", inside, ", ".join(token.scopes) or "none", ", ".join(wanted.scopes)):
+    held = token.scopes if past is None else past.scopes
+    inside = covers(wanted.role, held, wanted.scopes) and covers(wanted.role, token.scopes, wanted.scopes)
+    if not check("token-scopes", inside, ", ".join(held) or "none", ", ".join(wanted.scopes)):
         return Reason.SCOPE_MISMATCH
     return None
 

@@ -34,7 +34,8 @@ PENDING_OF = _PENDING.format(f"r.from_position = {last_of('requests', _STREAM)} 
 _PAIRED = f"""
 SELECT {_REACHED}, w.word, d.key, d.name, l.label, d.platform, d.family, d.client_id, d.client_mode, d.role, d.roles, d.scopes,
        d.address, d.means, d.created_at, d.approved_at, d.from_position, l.from_position, {_DAMAGE.format("d")},
-       t.from_position, t.role, t.scopes, t.issue, t.created_at, t.rotated_at, t.revoked_at, t.under, t.expires_at, t.expired_at
+       t.from_position, t.role, t.scopes, t.issue, t.created_at, t.rotated_at, t.revoked_at, t.under, t.expires_at, t.expired_at,
+       t.handoff_until
   FROM devices d JOIN words w ON w.id = d.stream
   LEFT JOIN labels l ON l.from_position = {last_of("labels", "d.stream")}
   LEFT JOIN tokens t ON t.from_position IN (
@@ -131,6 +132,10 @@ SELECT {_REACHED}, w.word
          WHERE {APPROVING} AND stream IS NOT {_STREAM} AND (under IS NULL OR under = :under)
          ORDER BY from_position DESC LIMIT :most OFFSET :skip) t
   JOIN words w ON w.id = t.stream"""  # noqa: S608
+HANDED_OVER = f"""
+SELECT {_REACHED}, w.word, t.role, t.issue, t.predecessor, t.rotated_at, t.handoff_until
+  FROM tokens t JOIN words w ON w.id = t.stream
+ WHERE t.to_position IS NULL AND t.handoff_until IS NOT NULL ORDER BY t.handoff_until, t.from_position"""  # noqa: S608
 
 CROWD = f"""
 SELECT {_REACHED}, (SELECT count(*) FROM requests WHERE to_position IS NULL AND address IS :address),
@@ -231,7 +236,7 @@ def _paired_row(held: list[tuple[Any, ...]]) -> PairedRow:
 
 
 def _token_row(token: tuple[Any, ...]) -> TokenRow:
-    _, role, scopes, issue, created_at, rotated_at, revoked_at, under, expires_at, expired_at = token
+    _, role, scopes, issue, created_at, rotated_at, revoked_at, under, expires_at, expired_at, handoff_until = token
     return TokenRow(
         role=role,
         scopes=_names(scopes),
@@ -242,6 +247,7 @@ def _token_row(token: tuple[Any, ...]) -> TokenRow:
         under=under,
         expires_at=expires_at,
         expired_at=expired_at,
+        handoff_until=handoff_until,
     )
 
 

@@ -20,6 +20,7 @@ from pairing.listing import (
     Damage,
     DueRow,
     Fate,
+    HandedOver,
     LockRow,
     Match,
     NodeAskedRow,
@@ -254,6 +255,11 @@ class Views:
         """Return the live tokens of a role that were issued before a time (ms) and last changed in a range of positions."""
         position, rows = await self._ask(answers.AGED, role=role, before=before, after=after, until=until)
         return Answer(position, tuple(answers.due_row(row) for row in rows))
+
+    async def handed_over(self) -> tuple[HandedOver, ...]:
+        """Return the tokens whose predecessor was left a while and is not known to have ended, the soonest first."""
+        _, rows = await self._ask(answers.HANDED_OVER)
+        return tuple(HandedOver(answers.device_of(stream), *rest) for _, stream, *rest in rows)
 
     async def crowd(self, address: str | None) -> Crowd:
         """Count the open requests: from an address (None: from an unknown one), and in all."""

@@ -366,6 +366,35 @@ def test_a_rotated_token_is_dead_and_its_successor_collected(house: House) -> No
     assert bearer not in shown
 
 
+def test_a_handed_over_token_lets_its_device_collect_the_next(house: House) -> None:
+    """T1: with --handoff the device needs no shared secret: the old token brings the new one, whose use ends the old."""
+    device = house.pair("laptop", "--scope", "operator.read")
+    home = ("--home", str(house.folder / "laptop"), "--url", house.url, *REMOTE)
+    house.knock("laptop", exit=0)
+    result = house.run("devices", "rotate", "--device", device, "--role", "operator", "--handoff", "10m")
+    assert result.exit_code == 0, result.output
+    assert "or until the new one is used" in result.stderr
+    assert "the one before accepted for another 9m" in house.say("devices", "show", device)
+    assert house.json("connect", *home)["tokenIsNew"] is True
+    assert house.json("connect", *home)["tokenIsNew"] is False
+    assert "accepted for another" not in house.say("devices", "show", device)
+    refused = house.run("devices", "rotate", "--device", device, "--role", "operator", "--handoff", "2d", "--json")
+    assert json.loads(refused.stdout)["error"]["reason"] == "handoff-too-long"
+    both = house.run("devices", "rotate", "--device", device, "--role", "operator", "--handoff", "1m", "--compromised")
+    assert both.exit_code == Exit.USAGE
+
+
+def test_a_rotation_with_a_key_happens_once(house: House) -> None:
+    """T16: asked again after a lost answer, over the gateway, it says where the first is recorded."""
+    device = house.pair("laptop", "--scope", "operator.read")
+    rotate = ("devices", "rotate", "--device", device, "--role", "operator", "--idempotency-key", "deploy-7")
+    first = house.json(*rotate)
+    again = house.json(*rotate)
+    assert (again["rotatedAtMs"], again["recorded"]) == (first["rotatedAtMs"], first["recorded"] | {"changed": False})
+    assert "Nothing was changed" in house.say(*rotate)
+    assert house.run(*rotate[:-1], " ").exit_code == Exit.USAGE
+
+
 def test_rotation_can_narrow_and_empty_a_token(house: House) -> None:
     """--scope and --no-scopes say what the new token covers."""
     device = house.pair("laptop", "--scope", "operator.read", "--scope", "operator.questions")

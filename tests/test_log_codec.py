@@ -31,6 +31,7 @@ from pairing.events import (
     GatewayStarted,
     GatewayStopped,
     GlassBroken,
+    HandoffClosed,
     HookAdded,
     HookPaused,
     HookRemoved,
@@ -129,6 +130,7 @@ EVENTS: tuple[AnyEvent, ...] = (
     DeviceUnlocked(at=AT, how="ended"),
     TokenIssued(at=AT, **TOKEN),
     TokenRotated(at=AT, retires="i1", **TOKEN),
+    HandoffClosed(at=AT, role="operator", retires="i1", issue="i2", how="used"),
     TokenWidened(at=AT, role="operator", issue="i2", scopes=("operator.read",), under=None),
     TokenRevoked(at=AT, role="operator", issue="i2"),
     GlassBroken(at=AT, ended="device.removed"),
@@ -225,6 +227,7 @@ DIGESTS: dict[str, str] = {
     "node.imported": "b0d3fbe90ff39d7450d6ece4bd8a7581806078bdfb7d9ea6e9679291c53fb35b",
     "token.issued": "81b3fd3fffe437faa0358c8e44a3ab47fcd34b88d6bc3ffa2a8bc17e5afce3c1",
     "token.rotated": "be15a2124efb4164ec29121f0ca5d6f0833dfb6a6c047ea0927410c41a006ae0",
+    "handoff.closed": "3550cd42c8165af431f34f31ea2f8136b73b41f71b24e053b5c0014b57f2e5df",
     "token.widened": "d1202aa6ebda71fbbbf214659f490a18bf265832fcb4ec261e1db4f299443180",
     "token.revoked": "c644eebb6f633b194f239dc4a88634d501d47b17ff4e778c65bb543f8b4b0655",
     "gateway.started": "0be2a79e867e2226f7f84ff348a9857b56b7d979aa462fcc315b7e077785400f",
@@ -352,6 +355,18 @@ def test_a_field_that_a_newer_version_added_is_passed_over() -> None:
     """Additions have defaults, so rows of a newer writer with one more field still read (D3)."""
     body = b'{"kind":"request.expired","at":1,"request":"r","colour":"green"}'
     assert decode(_record("request.expired", body)) == RequestExpired(at=1, request="r")
+
+
+def test_a_rotation_without_a_handoff_has_the_bytes_it_always_had() -> None:
+    """D10: what was added to a rotation is written only where it says something."""
+    kept = TokenRotated(at=AT, retires="i1", **TOKEN)
+    assert b"handoff" not in draft(kept, META).body
+    assert b"compromised" not in draft(kept, META).body
+    left = replace(kept, handoff_until=AT + 1, compromised=True)
+    assert draft(left, META).body == draft(kept, META).body.replace(
+        b',"at":', b',"handoff_until":1760000000124,"compromised":true,"at":'
+    )
+    assert decode(_record("token.rotated", draft(left, META).body)) == left
 
 
 def _lapsed(raw: dict[str, Any]) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from pairing.events import (
     DeviceRemoved,
     DeviceRenamed,
     DeviceUnlocked,
+    HandoffClosed,
     NodeApproved,
     NodeRejected,
     NodeRemoved,
@@ -142,6 +143,8 @@ class Herald:
                 self._tell("device.pair.changed", {}, record)
             case TokenRotated() as rotated:
                 self._rotated(device, rotated, record)
+            case HandoffClosed() as closed:
+                self._registry.fence(device, *REMOVED, which=lambda s: _rests_on(s, closed.retires))
             case RequestOpened() as opened:
                 await self._opened(opened, record)
             case RequestApproved() as approved:
@@ -184,8 +187,13 @@ class Herald:
         self._tell("node.pair.resolved", payload, record)
 
     def _rotated(self, device: str, event: TokenRotated, record: Record) -> None:
-        """An operator's rotation ends every session of the role; a token replaced by an approval only those that used it."""
-        if decode_meta(record).command == self._approving:
+        """An operator's rotation ends every session of the role; a token replaced by an approval only those that used it.
+
+        Where the retired token may still be used for a while, only what rests on an older one ends.
+        """
+        if event.handoff_until is not None:
+            self._registry.fence(device, *REMOVED, which=lambda s: s.role == event.role and _older(s, event.retires))
+        elif decode_meta(record).command == self._approving:
             self._registry.fence(device, *REMOVED, which=lambda s: _rests_on(s, event.retires))
         else:
             self._registry.fence(device, *REMOVED, which=lambda s: s.role == event.role)
@@ -211,3 +219,8 @@ class Herald:
 def _rests_on(session: Session, issue: str) -> bool:
     standing = session.caller.standing
     return standing is not None and standing.issue == issue
+
+
+def _older(session: Session, issue: str) -> bool:
+    standing = session.caller.standing
+    return standing is not None and standing.issue not in {None, issue}

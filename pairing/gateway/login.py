@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from pairing import ids, verdict
 from pairing.authority import NODE, OPERATOR, ROLES, bound_device, covers, tidy
-from pairing.commands import AskNode, Caller, Knock, Silence, Standing, Wanted
+from pairing.commands import AskNode, Caller, CloseHandoff, Knock, Silence, Standing, Wanted
 from pairing.device import Device
 from pairing.events import Actor, Need, Personal
 from pairing.identity import Proof, b64url, check, public_key
@@ -395,6 +395,15 @@ def ask_node(contact: Contact, caller: Caller, state: Device, keyring: Keyring, 
     )
 
 
+def close_handoff(contact: Contact, method: Method, state: Device, issue: str | None, now: int) -> CloseHandoff | None:
+    """Build the command by which the first use of a token ends what its predecessor was left; None where nothing was (T1)."""
+    token = state.token(contact.role)
+    if issue is None or token is None or token.issue != issue or token.handoff is None:
+        return None
+    by = _asker(contact, method)
+    return CloseHandoff(id=ids.uuid7(now), now=now, by=by, device=contact.device or "", role=contact.role, issue=issue, used=True)
+
+
 def _asker(contact: Contact, method: Method) -> Caller:
     return Caller(
         actor=Actor("device", contact.device),
@@ -406,13 +415,11 @@ def _asker(contact: Contact, method: Method) -> Caller:
     )
 
 
-def caller(rules: Gateway, contact: Contact, method: Method, state: Device | None) -> Caller:
-    """Return what a logged-in session may call itself in commands (protocol §6.2)."""
+def caller(rules: Gateway, contact: Contact, method: Method, state: Device | None, issue: str | None) -> Caller:
+    """Return what a logged-in session may call itself in commands (protocol §6.2); `issue` is the token that it came by."""
     paired = state is not None and state.grant is not None and not contact.exempt
-    token = state.token(contact.role) if state else None
     standing = None
     if paired and contact.device is not None:
-        issue = token.issue if token and method == "device-token" else None
         standing = Standing(contact.device, contact.role, issue)
     by_secret = method != "device-token"
     # A page in a browser of this host is lent nothing: it gets no silent upgrade, and must not give itself one (A21).

@@ -47,6 +47,7 @@ from .connect import (
     decode_connect,
 )
 from .frames import FrameId, Malformed, Request, StateVersion
+from .handoffs import wind_up
 from .herald import CHANGED, Herald
 from .http import Headers, HttpRequest, HttpResponse, Readiness, answer
 from .limits import DEVICE_TOKEN, SHARED_SECRET, Counter, RateLimiter
@@ -98,12 +99,13 @@ class House:
 
 
 class Admitted(msgspec.Struct, frozen=True):
-    """A login that succeeded: by which method, on which state, known up to which position."""
+    """A login that succeeded: by which method, on which state, known up to which position; `issue` is the token it came by."""
 
     contact: Contact
     method: Method
     state: Device | None
     position: int
+    issue: str | None = None
 
 
 class Gateway:
@@ -301,11 +303,14 @@ class Gateway:
             method, verdict = self._credential(contact, state, now)
             if turn == 0:
                 login.note_guess(self.rules, self.house.limiter, contact, method, now)
+            if close := login.close_handoff(contact, method, state, verdict.issue, now):
+                handled = await desk.handle(close)
+                state, position = handled.state, max(position, handled.position)
             if login.exempt(self.rules, contact, method, state):
                 admitted = Admitted(login.without_record(self.rules, contact), method, None, position)
             else:
                 state, position = await self._ask(contact, state, position, method, verdict, now)
-                admitted = Admitted(contact, method, state, position)
+                admitted = Admitted(contact, method, state, position, verdict.issue)
             # What the herald has passed since was passed without this session: judge again, on what it said (V1).
             if self.herald.position <= position:
                 return admitted
@@ -394,7 +399,7 @@ class Gateway:
 
     def _welcome(self, link: Link, id: FrameId, admitted: Admitted) -> Session:
         now, contact = self.service.clock(), admitted.contact
-        caller = login.caller(self.rules, contact, admitted.method, admitted.state)
+        caller = login.caller(self.rules, contact, admitted.method, admitted.state, admitted.issue)
         session = Session(link, contact, caller, id=ids.uuid4(), now=now, joined=admitted.position)
         if caller.standing is not None:
             # The last use is a token's; who came in by the shared secret was only seen.
@@ -412,8 +417,9 @@ class Gateway:
         token = value = None
         if admitted.state is not None and contact.device is not None:
             token = admitted.state.token(contact.role)
-            # Who came by the present token has just shown it: nothing else compares equal.
-            shown = contact.candidate if admitted.method == "device-token" else None
+            # Who came by the present token has just shown it; who came by its predecessor is handed the present one.
+            present = token is not None and admitted.issue == token.issue
+            shown = contact.candidate if present else None
             value = shown or service.keyring.token_of(admitted.state, contact.device, contact.role)
         scopes = token.scopes if token and value and contact.protocol < 4 else contact.scopes
         admin = "operator.admin" in contact.scopes
@@ -519,6 +525,7 @@ class Gateway:
             await anyio.sleep(REAP_S)
             now = self.service.clock()
             try:
+                await wind_up(self.service, self.registry)
                 overdue = await self.service.views.overdue(now)
             except PairingError as error:
                 log.warning("expiry not looked for", error=str(error))

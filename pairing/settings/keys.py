@@ -136,6 +136,14 @@ class Pairing(Struct, frozen=True, kw_only=True, rename="camel"):
             admits=True,
         ),
     ] = True
+    max_handoff_ms: Annotated[
+        int,
+        Setting(
+            Integer(0, 30 * _DAY_MS),
+            "The longest that a rotation may leave the token before it accepted, in ms; 0 allows no handoff.",
+            admits=True,
+        ),
+    ] = _DAY_MS
     max_pending: Annotated[int, Setting(Limit(1, 100_000), "Pending requests that are kept in all.", admits=True)] = 1_000
     max_pending_per_address: Annotated[
         int, Setting(Limit(1, 100_000), "Pending requests that are kept for one address.", admits=True)

@@ -11,6 +11,7 @@ from pairing.commands import (
     Approve,
     Ban,
     Caller,
+    CloseHandoff,
     Elapse,
     Expire,
     ExpireIdle,
@@ -36,6 +37,7 @@ from pairing.refusals import Refused
 
 NOW = 1_777_000_000_000
 TTL = 300_000
+DAY = 86_400_000
 DEVICE, KEY = "d" * 64, "device-key"
 
 ALL_NEEDS = ("not-paired", "metadata-upgrade", "role-upgrade", "scope-upgrade")
@@ -141,10 +143,13 @@ class Make:
     def forget(self, rows=3, by=None):
         return Forget(**self._base(by or self.admin), rows=rows)
 
-    def rotate(self, role="operator", scopes=None, by=None):
+    def rotate(self, role="operator", scopes=None, by=None, *, handoff=0, longest=DAY, compromised=False):
         issue = f"issue-{next(self.numbers)}"
         command = Rotate(**self._base(by or self.admin), role=role, scopes=scopes, issue=issue, key="gateway-key")
-        return replace(command, lifetimes=self.lifetimes)
+        return replace(command, lifetimes=self.lifetimes, handoff=handoff, longest=longest, compromised=compromised)
+
+    def closehandoff(self, issue="issue", *, used=False, role="operator"):
+        return CloseHandoff(**self._base(Caller(actor=Actor(kind="timer"), scopes=None)), role=role, issue=issue, used=used)
 
     def revoke(self, role="operator", by=None):
         return Revoke(**self._base(by or self.admin), role=role)

@@ -1157,3 +1157,94 @@ def test_events_carry_no_personal_words_in_their_bodies(paired, make):
     for event in story.history:
         fields = set(msgspec.to_builtins(event))
         assert not fields & {"name", "label", "address", "agent", "ip", "display_name"}, fields - allowed
+
+
+# --- a token is handed over ----------------------------------------------------------------------------------------
+
+
+def test_a_handoff_leaves_the_predecessor_until_its_successor_is_used(paired, make):
+    """T1: a declared window names its end, and the first use of the successor is the end."""
+    story = paired(READ)
+    before = story.grant.token("operator").issue
+    (rotated,) = story.when(make.rotate(handoff=600_000)).then("token.rotated")
+    assert (rotated.handoff_until, rotated.compromised) == (make.now + 600_000, False)
+    after = story.grant.token("operator")
+    assert (after.handoff.issue, story.state.retired) == (before, ())
+    (closed,) = story.when(make.closehandoff(after.issue, used=True)).then("handoff.closed")
+    assert (closed.retires, closed.issue, closed.how) == (before, after.issue, "used")
+    assert story.grant.token("operator").handoff is None
+    assert [(old.issue, old.how) for old in story.state.retired] == [(before, "rotated")]
+    story.when(make.closehandoff(after.issue, used=True)).then()
+
+
+def test_a_handoff_ends_at_its_deadline_and_not_before(paired, make):
+    """T1: the timer records the end once the time has passed; a timer that is early records nothing."""
+    story = paired(READ).given(make.rotate(handoff=1_000))
+    issue = story.grant.token("operator").issue
+    make.now += 1_000
+    story.when(make.closehandoff(issue, used=False)).then()
+    make.now += 1
+    (closed,) = story.when(make.closehandoff(issue, used=False)).then("handoff.closed")
+    assert closed.how == "expired"
+
+
+def test_only_the_last_generation_is_ever_handed_over(paired, make):
+    """T1, T2: a second rotation ends the first one's window, whether or not it opens one of its own."""
+    for handoff in (0, 500):
+        story = paired(READ)
+        first = story.grant.token("operator").issue
+        story.given(make.rotate(handoff=1_000))
+        second = story.grant.token("operator").issue
+        story.given(make.rotate(handoff=handoff))
+        left = story.grant.token("operator").handoff
+        assert (left.issue if left else None) == (second if handoff else None)
+        assert [old.issue for old in story.state.retired] == [first] + ([] if handoff else [second])
+
+
+def test_revocation_removal_and_compromise_leave_nothing(paired, make):
+    """T1: each ends the window at once, and a rotation for compromise opens none."""
+    for end in (make.revoke(), make.rotate(compromised=True, handoff=1_000), make.remove()):
+        story = paired(READ)
+        first = story.grant.token("operator").issue
+        story.given(make.rotate(handoff=1_000), end)
+        token = story.state.token("operator")
+        assert token is None or token.handoff is None
+        assert first in {old.issue for old in story.state.retired}
+    (rotated,) = paired(READ).when(make.rotate(compromised=True)).then("token.rotated")
+    assert (rotated.handoff_until, rotated.compromised) == (None, True)
+
+
+def test_a_lock_ends_what_is_left_and_unlocking_does_not_bring_it_back(paired, make):
+    """T1: the predecessor of a device that was locked is dead, whatever becomes of the lock."""
+    story = paired(READ).given(make.rotate(handoff=1_000))
+    *_, closed = story.when(make.lock()).then("device.locked", "handoff.closed")
+    assert closed.how == "locked"
+    story.given(make.unlock())
+    assert story.grant.token("operator").handoff is None
+
+
+def test_a_handoff_does_not_outlive_the_token_that_is_left(paired, make):
+    """T1: a lifetime that ends sooner ends it."""
+    make.lifetimes = (("operator", 500),)
+    (rotated,) = paired(READ).when(make.rotate(handoff=1_000)).then("token.rotated")
+    assert rotated.handoff_until == make.now + 499
+    story = paired(READ)
+    make.now += 500
+    (rotated,) = story.when(make.rotate(handoff=1_000)).then("token.rotated")
+    assert rotated.handoff_until is None
+
+
+def test_a_dead_token_is_not_handed_over(paired, make):
+    """T1, V7: rotating a revoked token gives the device a new one and never brings the old one back."""
+    story = paired(READ).given(make.revoke())
+    (rotated,) = story.when(make.rotate(handoff=1_000)).then("token.rotated")
+    assert rotated.handoff_until is None
+    assert story.grant.token("operator").handoff is None
+
+
+def test_a_handoff_is_bounded_by_policy(paired, make):
+    """T1: the longest window is a setting; who may not rotate is not told it."""
+    story = paired(READ)
+    story.when(make.rotate(handoff=1_001, longest=1_000)).refused(Reason.HANDOFF_TOO_LONG, longest=1_000)
+    story.when(make.rotate(handoff=1_001, longest=1_000, by=make.pairer)).refused(Reason.ROTATION_DENIED)
+    story.when(make.rotate(handoff=1_000, longest=1_000)).then("token.rotated")

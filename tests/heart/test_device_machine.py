@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
 
-from pairing.commands import Approve, Caller, Expire, Knock, Reject, Remove, Rename, Revoke, Rotate, Silence, Wanted
+from pairing.commands import Approve, Caller, CloseHandoff, Expire, Knock, Reject, Remove, Rename, Revoke, Rotate, Silence, Wanted
 from pairing.decide import decide
 from pairing.device import INITIAL, Grant, Pending, evolve
 from pairing.events import (
@@ -30,6 +30,7 @@ from pairing.tokens import GatewayKey, Keyring
 from pairing.verdict import Presented, judge
 
 TTL = 1000
+LONGEST = 1000
 DEVICES = ("device-a", "device-b")
 ADMIN, PAIRING, READ, WRITE = "operator.admin", "operator.pairing", "operator.read", "operator.write"
 TALK, MADE_UP, EXEC = "operator.talk", "operator.made-up", "node.exec"
@@ -82,6 +83,7 @@ class Badge:
     scopes: set
     under: str | None
     revoked: bool = False
+    past: tuple | None = None  # the one before, while it is handed over: issue, scopes, until
 
 
 @dataclass
@@ -136,6 +138,12 @@ class Register:
             return True
         held = clean(caller.scopes) | clean(caller.ceiling)
         return all(ADMIN in held if role != "operator" else within(role, scopes, held) for role, scopes in access.items())
+
+    def shut(self, badge):
+        """Whatever ends a badge, or follows it, ends what it was left as well."""
+        if badge and badge.past:
+            self.dead.add(badge.past[0])
+            badge.past = None
 
     def lacks(self, role, scopes, platform, under):
         if self.entry is None:
@@ -221,10 +229,11 @@ class Register:
             old = self.entry.badges.get(role)
             if alive:
                 silently = old.under if scopes == old.scopes else under
-                self.entry.badges[role] = Badge(old.issue, scopes, None if means == "owner" else silently)
+                self.entry.badges[role] = Badge(old.issue, scopes, None if means == "owner" else silently, past=old.past)
                 continue
             if old:
                 self.dead.add(old.issue)
+                self.shut(old)
             self.entry.badges[role] = Badge(f"{issue}.{role}", scopes, None if means == "owner" else under)
         # What a dead badge had shut off comes back only as far as it was asked for and looked at.
         back = {role: scopes for role, (scopes, alive) in future.items() if not alive}
@@ -276,6 +285,8 @@ class Register:
         if not self.may(c.by, "remove", held):
             return "denied"
         self.dead |= {badge.issue for badge in badges.values()}
+        for badge in badges.values():
+            self.shut(badge)
         self.entry = None
         if self.line:
             self.close(self.line.request, "withdrawn")
@@ -294,9 +305,22 @@ class Register:
         ends = of(c.role, self.entry.scopes) if old.revoked else old.scopes
         if not within(c.role, scopes, self.entry.scopes) or not self.may(c.by, "rotate", {c.role: scopes | ends}):
             return "denied"
-        self.dead.add(old.issue)
-        self.entry.badges[c.role] = Badge(f"{c.issue}.{c.role}", scopes, old.under)
+        if c.handoff > c.longest:
+            return Reason.HANDOFF_TOO_LONG
+        self.shut(old)
+        stays = c.handoff and not old.revoked and not c.compromised and within(c.role, old.scopes, self.entry.scopes)
+        past = (old.issue, set(old.scopes), c.now + c.handoff) if stays else None
+        if not stays:
+            self.dead.add(old.issue)
+        self.entry.badges[c.role] = Badge(f"{c.issue}.{c.role}", scopes, old.under, past=past)
         return "rotated"
+
+    def close_handoff(self, c):
+        badge = self.entry and self.entry.badges.get(c.role)
+        if not badge or not badge.past or badge.issue != c.issue or not (c.used or c.now > badge.past[2]):
+            return "nothing"
+        self.shut(badge)
+        return "closed"
 
     def revoke(self, c):
         badge = self.entry and self.entry.badges.get(c.role)
@@ -304,16 +328,18 @@ class Register:
             return "denied"
         badge.revoked = True
         self.dead.add(badge.issue)
+        self.shut(badge)
         return "revoked"
 
-    def login(self, role, scopes, platform, under, candidate, shown):
+    def login(self, role, scopes, platform, under, candidate, shown, now):
         """Protocol §4.5, §5.1: the credential first, then the pairing; `shown` is (device, role, issue)."""
         if candidate:
             badge = self.entry and self.entry.badges.get(role)
-            right = badge and shown == (self.name, role, badge.issue) and self.works(role, under)
+            past = badge and badge.past and now <= badge.past[2] and shown == (self.name, role, badge.past[0])
+            right = badge and (past or shown == (self.name, role, badge.issue)) and self.works(role, under)
             if not right:
                 return Reason.TOKEN_MISMATCH if candidate == "token" else Reason.DEVICE_TOKEN_MISMATCH
-            if not within(role, clean(scopes), badge.scopes):
+            if not within(role, clean(scopes), badge.scopes) or (past and not within(role, clean(scopes), badge.past[1])):
                 return Reason.SCOPE_MISMATCH
         lacks = self.lacks(role, clean(scopes), platform, under)
         return Reason[lacks[0].upper().replace("-", "_")] if lacks else None
@@ -496,11 +522,41 @@ class Pairings(RuleBasedStateMachine):
     def rename(self, device, by):
         self.decide(Rename(**self.base(device, by), labelled=self.fresh("label")), self.registers[device].rename)
 
-    @rule(device=devices, role=roles, scopes=st.one_of(st.none(), asked), by=callers)
-    def rotate(self, device, role, scopes, by):
+    @rule(
+        device=devices,
+        role=roles,
+        scopes=st.one_of(st.none(), asked),
+        by=callers,
+        handoff=st.sampled_from([0, 0, 0, 100, 1000, 1001]),
+        compromised=st.sampled_from([False, False, True]),
+    )
+    def rotate(self, device, role, scopes, by, handoff=0, compromised=False):
         issue, key = self.fresh("issue"), KEYS.current.id
-        command = Rotate(**self.base(device, by), role=role, scopes=scopes, issue=issue, key=key)
+        command = Rotate(
+            **self.base(device, by),
+            role=role,
+            scopes=scopes,
+            issue=issue,
+            key=key,
+            handoff=handoff,
+            longest=LONGEST,
+            compromised=compromised,
+        )
         self.decide(command, self.registers[device].rotate)
+
+    @rule(device=devices, role=roles, handoff=st.sampled_from([10, 1000]))
+    def hand_over(self, device, role, handoff):
+        """An admin rotates a token and leaves the old one a while."""
+        self.rotate(device, role, None, ADMINISTRATOR, handoff)
+
+    @rule(device=devices, role=roles, used=st.sampled_from([False, False, True]), stale=st.booleans())
+    def close_handoff(self, device, role, used, stale):
+        """T1: the timer asks, or a login by the successor; about a generation that is no more nothing happens."""
+        token = self.states[device].token(role)
+        issue = "issue-0.operator" if stale or token is None else token.issue
+        by = Caller(actor=Actor(kind="timer"), scopes=None)
+        command = CloseHandoff(**self.base(device, by), role=role, issue=issue, used=used)
+        self.decide(command, self.registers[device].close_handoff)
 
     @rule(device=devices, role=roles, by=callers)
     def revoke(self, device, role, by):
@@ -525,7 +581,31 @@ class Pairings(RuleBasedStateMachine):
         assert issue is None or shown[:2] == (device, role)
         assert OTHER_GATEWAY.recognise(state, device, role, secret) is None
         presented = Presented(shared=Reason.TOKEN_MISMATCH, candidate=candidate, issue=issue)
-        self.login(device, role, scopes, platform, presented, shown)
+        verdict = self.login(device, role, scopes, platform, presented, shown)
+        token = state.token(role)
+        assert verdict.issue in (None, issue)
+        if verdict.issue is not None and verdict.issue == token.issue:
+            self.close_handoff(device, role, True, False)
+            assert not self.accepted(device, role) - {token.issue}
+
+    @precondition(lambda self: any(t.handoff for s in self.states.values() if s.grant for t in s.grant.tokens))
+    @rule(which=pick, scopes=few_scopes, before=st.booleans())
+    def login_during_a_handoff(self, which, scopes, before):
+        """T1: either generation, as long as nobody has come by the newer."""
+        open_ones = [(d, t) for d, s in self.states.items() if s.grant for t in s.grant.tokens if t.handoff]
+        device, token = open_ones[which % len(open_ones)]
+        issue = token.handoff.issue if before else token.issue
+        self.login_with_a_token(device, token.role, scopes, self.place_of(issue), "linux", "deviceToken")
+
+    def place_of(self, issue):
+        return list(reversed(self.issues)).index(issue)
+
+    def accepted(self, device, role):
+        """The generations that let their device in right now, asking for nothing."""
+        wanted = Wanted(key=f"key of {device}", role=role, scopes=(), platform="linux", under=self.under)
+        shown = (issue for issue in self.issues if self.issues[issue][:2] == (device, role))
+        presented = (Presented(shared=Reason.TOKEN_MISSING, candidate="deviceToken", issue=issue) for issue in shown)
+        return {p.issue for p in presented if judge(self.states[device], p, wanted, self.now).method is not None}
 
     @rule(device=devices, role=roles, scopes=asked, platform=platforms)
     def login_with_the_shared_secret(self, device, role, scopes, platform):
@@ -535,10 +615,11 @@ class Pairings(RuleBasedStateMachine):
     def login(self, device, role, scopes, platform, presented, shown):
         wanted = Wanted(key=f"key of {device}", role=role, scopes=scopes, platform=platform, under=self.under)
         verdict = judge(self.states[device], presented, wanted, self.now)
-        expected = self.registers[device].login(role, scopes, platform, self.under, presented.candidate, shown)
+        expected = self.registers[device].login(role, scopes, platform, self.under, presented.candidate, shown, self.now)
         assert verdict.reason is expected, verdict
         assert all(step.passed for step in verdict.steps if step.rule != "shared-secret") == (expected is None), verdict
         self.no_secret_in(encode(verdict.steps))
+        return verdict
 
     @rule()
     def restart(self):
@@ -653,7 +734,7 @@ class Pairings(RuleBasedStateMachine):
 
     def no_more_than_the_caller_has(self, command, before, after, events):
         """A1, A3, A6, A7, A8, A9, A14, A21: nobody gives or ends what they do not hold, nor touches another's device."""
-        if not events or isinstance(command, Knock | Expire):
+        if not events or isinstance(command, Knock | Expire | CloseHandoff):
             return
         by = command.by
         assert by.scopes is not None
@@ -713,7 +794,7 @@ class Pairings(RuleBasedStateMachine):
             if entry is not None:
                 assert set(state.grant.roles) == entry.roles
                 assert set(state.grant.scopes) == entry.scopes
-                badges = {t.role: Badge(t.issue, set(t.scopes), t.under, t.revoked_at is not None) for t in state.grant.tokens}
+                badges = {t.role: self.badge(t) for t in state.grant.tokens}
                 assert badges == entry.badges
             assert (state.pending is None) == (line is None)
             if line is not None:
@@ -722,6 +803,10 @@ class Pairings(RuleBasedStateMachine):
                     p.request, set(p.roles), set(p.scopes), p.platform, p.silent, p.opened_at, p.expires_at, p.client_id, p.digest
                 )
                 assert seen == line
+
+    def badge(self, token):
+        past = token.handoff and (token.handoff.issue, set(token.handoff.scopes), token.handoff.until)
+        return Badge(token.issue, set(token.scopes), token.under, token.revoked_at is not None, past)
 
     @invariant()
     def tokens_are_in_order(self):
@@ -740,6 +825,10 @@ class Pairings(RuleBasedStateMachine):
             names = [token.role for token in state.grant.tokens] if state.grant else []
             assert names == sorted(set(names))
             assert not {retired.issue for retired in state.retired} - register.dead
+            for token in state.grant.tokens if state.grant else ():
+                accepted = self.accepted(name, token.role)
+                assert accepted <= {token.issue, token.handoff and token.handoff.issue}
+                assert not accepted & register.dead
 
     def teardown(self):
         self.restart()
@@ -777,6 +866,9 @@ POOLS = {
     "need": st.sampled_from(NEEDS),
     "means": st.sampled_from(["owner", "silent"]),
     "silent": st.booleans(),
+    "handoff_until": st.sampled_from([None, 5]),
+    "compromised": st.booleans(),
+    "how": st.sampled_from(["used", "expired"]),
     "repair": st.booleans(),
 }
 TEXT = st.sampled_from([None, "x", "y"])
@@ -820,7 +912,7 @@ def test_evolve_takes_any_event_in_any_order(events):
 @given(events_in_any_order)
 def test_events_of_tokens_and_requests_alone_pair_nobody(events):
     """A18, V7: without a pairing event there is no grant, whatever token events claim."""
-    tame = [event for event in events if kind_of(event) != "device.paired"]
+    tame = [event for event in events if kind_of(event) not in {"device.paired", "device.imported"}]
     assert fold_any(tame).grant is None
 
 
@@ -834,6 +926,7 @@ BEFORE = {
     "expires_at": 5,
     "silent": False,
 }
+FIRST = {"handoff.closed": ("token.rotated",)}
 AFTER = {"at": 2, "request": "r1", "role": "operator", "roles": ("operator",), "retires": "i1", "issues": ("i1",), "issue": "i1"}
 
 
@@ -851,5 +944,6 @@ def test_every_kind_is_folded(kind):
     """
     tags = {each.__struct_config__.tag: each for each in KINDS}
     there = ("request.opened", "device.paired", "device.renamed", "token.issued", "device.locked")
-    state = fold_any([filled(tags[tag], BEFORE) for tag in there])
+    begun = (*there, *FIRST.get(str(kind.__struct_config__.tag), ()))
+    state = fold_any([filled(tags[tag], BEFORE) for tag in begun])
     assert evolve(state, filled(kind, {**AFTER, "scopes": ("y",), "named": "y", "labelled": "y"})) != state

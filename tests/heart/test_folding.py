@@ -5,9 +5,10 @@ import pytest
 from pairing.authority import ADMIN, PAIRING, READ
 from pairing.commands import Standing
 from pairing.device import INITIAL, covered_by, digest, evolve, stands
-from pairing.events import RequestRefreshed, TokenIssued, TokenRevoked, TokenRotated, TokenWidened, kind_of
+from pairing.events import HandoffClosed, RequestRefreshed, TokenIssued, TokenRevoked, TokenRotated, TokenWidened, kind_of
 
 DEVICE = "d" * 64
+NOW = 1_777_000_000_000
 
 
 def refreshed(request):
@@ -87,17 +88,35 @@ def test_a_session_stands_while_what_it_rests_on_stands(paired, make):
     issue = story.grant.token("operator").issue
     by_token = Standing(device=DEVICE, role="operator", issue=issue)
     by_secret = Standing(device=DEVICE, role="operator", issue=None)
-    assert not stands(INITIAL, by_token, make.now)
-    assert not stands(INITIAL, by_secret, make.now)
-    assert stands(story.state, by_token, make.now)
-    assert stands(story.state, by_secret, make.now)
-    assert not stands(story.state, Standing(device=DEVICE, role="node", issue=issue), make.now)
+    assert not stands(INITIAL, by_token, NOW)
+    assert not stands(INITIAL, by_secret, NOW)
+    assert stands(story.state, by_token, NOW)
+    assert stands(story.state, by_secret, NOW)
+    assert not stands(story.state, Standing(device=DEVICE, role="node", issue=issue), NOW)
     for end in (make.rotate(), make.revoke()):
         ended = paired(PAIRING)
         mine = Standing(device=DEVICE, role="operator", issue=ended.grant.token("operator").issue)
-        assert stands(ended.state, mine, make.now)
+        assert stands(ended.state, mine, NOW)
         ended.given(end)
-        assert not stands(ended.state, mine, make.now)
+        assert not stands(ended.state, mine, NOW)
     story.given(make.remove())
-    assert not stands(story.state, by_token, make.now)
-    assert not stands(story.state, by_secret, make.now)
+    assert not stands(story.state, by_token, NOW)
+    assert not stands(story.state, by_secret, NOW)
+
+
+def test_a_session_by_a_predecessor_stands_while_that_is_accepted(paired, make):
+    """T1, V1: until the deadline, or until the window is closed; a session of an older generation does not."""
+    story = paired(PAIRING)
+    mine = Standing(device=DEVICE, role="operator", issue=story.grant.token("operator").issue)
+    story.given(make.rotate(handoff=1_000))
+    assert stands(story.state, mine, NOW + 1_000)
+    assert not stands(story.state, mine, NOW + 1_001)
+    closed = evolve(
+        story.state,
+        HandoffClosed(at=NOW, role="operator", retires=mine.issue, issue=story.grant.token("operator").issue, how="used"),
+    )
+    assert not stands(closed, mine, NOW)
+    story.given(make.rotate(handoff=1_000))
+    assert not stands(story.state, mine, NOW)
+    other = HandoffClosed(at=NOW, role="operator", retires="another", issue="x", how="used")
+    assert evolve(story.state, other) == story.state

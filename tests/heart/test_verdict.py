@@ -4,7 +4,7 @@ import pytest
 from msgspec.structs import replace
 
 from pairing.device import INITIAL
-from pairing.events import TokenIssued
+from pairing.events import TokenIssued, TokenWidened
 from pairing.refusals import Reason
 from pairing.tokens import GatewayKey, Keyring
 from pairing.verdict import PAIRING_REASONS, Presented, judge
@@ -21,12 +21,20 @@ def judged(make):
     """Judge as the gateway does: what was presented is looked up first, then judged by name."""
 
     def verdict(
-        story, *scopes, token=None, field="deviceToken", shared=Reason.TOKEN_MISMATCH, locked=False, role="operator", **wanted
+        story,
+        *scopes,
+        token=None,
+        field="deviceToken",
+        shared=Reason.TOKEN_MISMATCH,
+        locked=False,
+        role="operator",
+        after=0,
+        **wanted,
     ):
         state = getattr(story, "state", story)
         issue = RING.recognise(state, DEVICE, role, token) if token else None
         presented = Presented(shared=shared, candidate=field if token else None, issue=issue, locked=locked)
-        return judge(state, presented, make.wanted(*scopes, role=role, **wanted), make.now)
+        return judge(state, presented, make.wanted(*scopes, role=role, **wanted), make.now + after)
 
     return verdict
 
@@ -351,3 +359,64 @@ def test_a_trace_holds_no_secret(device, judged, make):
                     assert wrong not in repr(verdict)
                     assert verdict.steps
                     assert all(step.rule and step.found for step in verdict.steps)
+
+
+# --- a token that is handed over -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def handed_over(device, make):
+    """A device whose token was rotated with a window of a second, and both its tokens."""
+
+    def build(*scopes, into=None):
+        story, old = device(*scopes)
+        story.given(replace(make.rotate(scopes=into, handoff=1_000), key=KEY.id))
+        return story, old, KEY.token(DEVICE, "operator", story.grant.token("operator").issue)
+
+    return build
+
+
+def test_during_a_handoff_both_tokens_are_accepted_and_the_trace_says_which(handed_over, judged):
+    """T1: the rule that let the predecessor in is named, with its end."""
+    story, old, new = handed_over(READ)
+    token = story.grant.token("operator")
+    verdict = judged(story, READ, token=old, after=1_000)
+    assert (verdict.method, verdict.issue) == ("device-token", token.handoff.issue)
+    assert ("handoff", True) in rules(verdict)
+    assert str(token.handoff.until) in next(step.found for step in verdict.steps if step.rule == "handoff")
+    verdict = judged(story, READ, token=new)
+    assert (verdict.method, verdict.issue) == ("device-token", token.issue)
+    assert "handoff" not in dict(rules(verdict))
+
+
+def test_after_its_deadline_the_predecessor_is_refused_though_nobody_recorded_the_end(handed_over, judged):
+    """T1: the deadline is judged, not waited for."""
+    story, old, new = handed_over(READ)
+    verdict = judged(story, READ, token=old, after=1_001)
+    assert (verdict.reason, verdict.issue) == (Reason.DEVICE_TOKEN_MISMATCH, None)
+    assert ("handoff", False) in rules(verdict)
+    assert judged(story, READ, token=new, after=1_001).reason is None
+
+
+def test_a_predecessor_is_no_wider_than_either_generation(handed_over, judged):
+    """A3, T1: a narrowing holds for it at once, and a widening is not for it."""
+    story, old, _ = handed_over(ADMIN, into=(READ,))
+    assert judged(story, WRITE, token=old).reason is Reason.SCOPE_MISMATCH
+    assert judged(story, READ, token=old).reason is None
+    story, old, new = handed_over(ADMIN, into=(READ,))
+    issue = story.grant.token("operator").issue
+    story.given(TokenWidened(at=1, role="operator", issue=issue, scopes=(READ, PAIRING), under=None))
+    assert judged(story, PAIRING, token=new).reason is None
+    narrow = replace(story.grant.token("operator"), handoff=replace(story.grant.token("operator").handoff, scopes=(READ,)))
+    story.state = replace(story.state, grant=replace(story.grant, tokens=(narrow,)))
+    assert judged(story, PAIRING, token=old).reason is Reason.SCOPE_MISMATCH
+
+
+def test_an_upgrade_or_another_secret_kill_a_predecessor_like_its_successor(handed_over, judged, silently, make):
+    """T6: what rests on an older shared secret alone is dead, handed over or not."""
+    story = silently(READ)
+    story.given(replace(make.rotate(), key=KEY.id))
+    old = KEY.token(DEVICE, "operator", story.grant.token("operator").issue)
+    story.given(replace(make.rotate(handoff=1_000), key=KEY.id))
+    assert judged(story, READ, token=old).reason is None
+    assert judged(story, READ, token=old, under="S2").reason is Reason.DEVICE_TOKEN_MISMATCH

@@ -20,6 +20,7 @@ from pairing.events import (
     DeviceUnlocked,
     DeviceUpgraded,
     GatewayStopped,
+    HandoffClosed,
     Meta,
     NodeApproved,
     NodeForgotten,
@@ -139,8 +140,12 @@ def issued(issue: str = "i-1", role: str = "operator", at: int = 2_000, until: i
     return TokenIssued(at=at, role=role, scopes=(f"{role}.read",), issue=issue, key="k", under=None, expires_at=until)
 
 
-def rotated(retires: str = "i-1", issue: str = "i-2", role: str = "operator", at: int = 3_000) -> TokenRotated:
-    return TokenRotated(at=at, role=role, scopes=(f"{role}.read",), retires=retires, issue=issue, key="k", under=None)
+def rotated(
+    retires: str = "i-1", issue: str = "i-2", role: str = "operator", at: int = 3_000, until: int | None = None
+) -> TokenRotated:
+    return TokenRotated(
+        at=at, role=role, scopes=(f"{role}.read",), retires=retires, issue=issue, key="k", under=None, handoff_until=until
+    )
 
 
 def imported(device: str, at: int, *, labelled: str | None = None) -> DeviceImported:
@@ -240,7 +245,8 @@ def _odd(draw: st.DrawFn, device: str, at: int) -> tuple[AnyEvent, ...]:
         DeviceUnlocked(at=at, how="ended"),
         TokenDue(at=at, role=role, issue=issue, distance=60, expires_at=at + 60),
         TokenExpired(at=at, role=role, issue=issue, how="lifetime", since=None),
-        rotated(draw(st.sampled_from(("i-1", "i-2"))), issue, role, at),
+        rotated(draw(st.sampled_from(("i-1", "i-2"))), issue, role, at, draw(st.sampled_from((None, at + 50)))),
+        HandoffClosed(at=at, role=role, retires=draw(st.sampled_from(("i-1", "i-2"))), issue=issue, how="used"),
         TokenWidened(at=at, role=role, issue=issue, scopes=("operator.write",), under="u"),
         TokenRevoked(at=at, role=role, issue=issue),
     )

@@ -15,6 +15,7 @@ from pairing.events import (
     DeviceRenamed,
     DeviceUnlocked,
     DeviceUpgraded,
+    HandoffClosed,
     NodeApproved,
     NodeImported,
     NodeRejected,
@@ -46,7 +47,7 @@ ENDINGS = {
     RequestSuperseded: "superseded",
     RequestWithdrawn: "withdrawn",
 }
-TOKENS = (TokenImported, TokenIssued, TokenRotated, TokenWidened, TokenRevoked, TokenDue, TokenExpired)
+TOKENS = (TokenImported, TokenIssued, TokenRotated, TokenWidened, TokenRevoked, TokenDue, TokenExpired, HandoffClosed)
 
 
 class Naive:
@@ -135,10 +136,7 @@ class Naive:
             self.locked[device] = (event, decode_meta(record), position)
         elif isinstance(event, DeviceUnlocked):
             self.locked.pop(device, None)
-        elif (
-            isinstance(event, TokenImported | TokenIssued | TokenRotated | TokenWidened | TokenRevoked | TokenDue | TokenExpired)
-            and grant
-        ):
+        elif isinstance(event, TOKENS) and grant:
             self._token(grant["tokens"], event, position)
 
     def _take_node(self, node: str, record: Record) -> None:
@@ -192,7 +190,7 @@ class Naive:
 
     def _token(self, tokens: dict[str, dict[str, Any]], event: Any, position: int) -> None:
         old = tokens.get(event.role)
-        fresh = {"role": event.role, "issue": event.issue, "position": position, "revoked_at": None}
+        fresh = {"role": event.role, "issue": event.issue, "position": position, "revoked_at": None, "handoff": None}
         fresh |= {"expires_at": getattr(event, "expires_at", None), "expired_at": None}
         if isinstance(event, TokenIssued):
             tokens[event.role] = fresh | {
@@ -207,12 +205,21 @@ class Naive:
         elif isinstance(event, TokenRotated) and old:
             kept = {"created_at": old["created_at"], "rotated_at": event.at}
             tokens[event.role] = fresh | kept | {"scopes": event.scopes, "under": event.under}
+            ended = (
+                old["revoked_at"],
+                old["expired_at"],
+                (old["expires_at"] is not None and event.at >= old["expires_at"]) or None,
+            )
+            if event.handoff_until is not None and ended == (None, None, None):
+                tokens[event.role]["handoff"] = (old["issue"], event.handoff_until)
+        elif isinstance(event, HandoffClosed) and old and old["handoff"] and old["handoff"][0] == event.retires:
+            old |= {"handoff": None, "position": position}
         elif isinstance(event, TokenWidened) and old and old["issue"] == event.issue:
             old |= {"scopes": event.scopes, "under": event.under, "position": position}
         elif isinstance(event, TokenRevoked) and old and old["issue"] == event.issue:
-            old |= {"revoked_at": event.at, "position": position}
+            old |= {"revoked_at": event.at, "position": position, "handoff": None}
         elif isinstance(event, TokenExpired) and old and old["issue"] == event.issue:
-            old |= {"expired_at": event.at, "position": position}
+            old |= {"expired_at": event.at, "position": position, "handoff": None}
         elif isinstance(event, TokenDue) and old and old["issue"] == event.issue:
             old |= {"position": position}
 
@@ -255,6 +262,7 @@ class Naive:
             t["under"],
             t["expires_at"],
             t["expired_at"],
+            t["handoff"] and t["handoff"][1],
         )
 
     def locks(self) -> list[tuple[Any, ...]]:
@@ -275,6 +283,14 @@ class Naive:
             if t["expires_at"] is not None and t["revoked_at"] is None and t["expired_at"] is None
         ]
         return [(device, role, issue, end) for end, _, device, role, issue in sorted(live) if after < end <= until]
+
+    def handed_over(self) -> set[tuple[Any, ...]]:
+        return {
+            (device, t["role"], t["issue"], t["handoff"][0], t["rotated_at"], t["handoff"][1])
+            for device, grant in self.grants.items()
+            for t in grant["tokens"].values()
+            if t["handoff"]
+        }
 
     def fate(self, request: str) -> tuple[Any, ...] | None:
         row = self.fates.get(request)

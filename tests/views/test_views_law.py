@@ -85,6 +85,7 @@ async def agree_now(views: Views, world: Naive, now: int) -> None:
     assert set(await views.locks_over(now, 100)) == over
     due = (await views.due(after=1_000, until=now, most=100)).rows
     assert [(row.device, row.role, row.issue, row.expires_at) for row in due] == world.due(1_000, now)
+    assert {plain(row) for row in await views.handed_over()} == world.handed_over()
     assert sorted(await views.overdue(now)) == sorted((row[1], row[0]) for row in open_rows if row[16] < now)
 
 
