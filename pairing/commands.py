@@ -51,6 +51,26 @@ class Command(Struct, frozen=True, kw_only=True):
     policy: str | None = None
 
 
+EVERYTHING = "*"
+
+
+class Quorum(Struct, frozen=True):
+    """So many must approve what grants `what`: a role, a scope, or everything (`*`)."""
+
+    what: str
+    approvers: int
+
+
+class Terms(Struct, frozen=True):
+    """On what terms people approve: what takes several of them, and what takes a reason."""
+
+    quorums: tuple[Quorum, ...] = ()
+    reasoned: tuple[str, ...] = ()
+
+
+ANY_TERMS = Terms()
+
+
 class Silence(Struct, frozen=True):
     """What may be approved without a person: for which needs, by which means, up to which operator scopes."""
 
@@ -61,6 +81,14 @@ class Silence(Struct, frozen=True):
 
 Lifetimes: TypeAlias = tuple[tuple[str, int], ...]
 """How long a token of a role lives from its issue on, in ms; roles that are not named have no such limit."""
+
+
+class Present(Struct, frozen=True):
+    """What a device that a decision leans on holds as it is made: its operator token's generation and scopes, if it lives."""
+
+    device: str
+    issue: str | None = None
+    scopes: tuple[str, ...] = ()
 
 
 class Wanted(Struct, frozen=True, kw_only=True):
@@ -97,6 +125,7 @@ class Knock(DeviceBound, frozen=True, kw_only=True):
     named: str
     ttl: int
     silence: Silence | None = None
+    terms: Terms = ANY_TERMS
     full: bool = False
     code: str | None = None
     lifetimes: Lifetimes = ()
@@ -106,6 +135,7 @@ class Approve(DeviceBound, frozen=True, kw_only=True):
     """Grant exactly one request. `seen` is the digest of what the approver was shown, where they were shown it.
 
     `under` is the keyed tag of the present shared secret: a token that rests on an older one alone is replaced, not kept.
+    `terms` are the policy's; `present` is for the desk to fill: what earlier voters and the caller hold as this is decided.
     """
 
     request: str
@@ -114,6 +144,8 @@ class Approve(DeviceBound, frozen=True, kw_only=True):
     seen: str | None = None
     under: str | None = None
     lifetimes: Lifetimes = ()
+    terms: Terms = ANY_TERMS
+    present: tuple[Present, ...] = ()
 
 
 class Ban(Struct, frozen=True):

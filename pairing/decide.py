@@ -8,7 +8,7 @@ from typing import Any, assert_never
 
 from msgspec.structs import replace
 
-from . import aging, authority, handoff, locks
+from . import aging, authority, handoff, locks, quorum
 from .adoption import adopt
 from .authority import OPERATOR, Verb, belongs, covers, normalise, of_role, tidy
 from .commands import (
@@ -29,9 +29,10 @@ from .commands import (
     Revoke,
     Rotate,
     Silence,
+    Terms,
     Unlock,
 )
-from .device import INITIAL, Closed, Device, Grant, Pending, Token, covered_by, digest, evolve, lapsed, shortfalls
+from .device import INITIAL, Closed, Device, Grant, Pending, Token, covered_by, digest, evolve, lapsed, same_voice, shortfalls
 from .events import (
     DeviceDescribed,
     DeviceEvent,
@@ -48,11 +49,13 @@ from .events import (
     RequestRefreshed,
     RequestRejected,
     RequestSuperseded,
+    RequestUnendorsed,
     RequestWithdrawn,
     TokenIssued,
     TokenRevoked,
     TokenRotated,
     TokenWidened,
+    Unendorsing,
 )
 from .permits import everything, permit
 from .refusals import Reason, Refused
@@ -150,6 +153,8 @@ def blocking(needs: tuple[Need, ...], silence: Silence | None) -> Need:
 
 def _approvable(grant: Grant | None, pending: Pending, c: Knock, silence: Silence) -> bool:
     """What a dead token would come back with is granted anew, so the ceiling holds for it too (N7)."""
+    if quorum.takes_people(c.terms, _news(grant, pending, c.wanted.under)):
+        return False
     if _misfit(pending) is not None or len(tidy((*(grant.scopes if grant else ()), *pending.scopes))) > MOST_SCOPES:
         return False
     live = grant is not None and grant.live(OPERATOR, c.wanted.under) is not None
@@ -171,7 +176,8 @@ def _ask(state: Device, c: Knock, needs: tuple[Need, ...], quiet: bool) -> Event
         return (RequestExpired(at=c.now, request=old.request), _open(state, c, needs, quiet, None))
     if covered_by(old, c.wanted):
         return _refresh(old, c, quiet)
-    return (RequestSuperseded(at=c.now, request=old.request, by=c.request), _open(state, c, needs, quiet, old))
+    gone = _unendorsed(old, c, "superseded")
+    return (*gone, RequestSuperseded(at=c.now, request=old.request, by=c.request), _open(state, c, needs, quiet, old))
 
 
 def admit(state: Device, c: Knock, roles: tuple[str, ...], scopes: tuple[str, ...]) -> Events:
@@ -245,7 +251,15 @@ def _refresh(old: Pending, c: Knock, quiet: bool) -> Events:
     before = (old.platform, old.family, old.client_id, old.client_mode, old.silent, old.seen, old.code)
     after = (fresh.platform, fresh.family, fresh.client_id, fresh.client_mode, fresh.silent, fresh.seen, fresh.code)
     worn = (old.expires_at - c.now) * 4 <= c.ttl * 3
-    return (fresh,) if worn or before != after else ()
+    if not worn and before == after:
+        return ()
+    return (*(_unendorsed(old, c, "changed") if fresh.digest != old.digest else ()), fresh)
+
+
+def _unendorsed(pending: Pending, c: Knock, why: Unendorsing) -> Events:
+    """Say that votes for what a request was are none for what it is now."""
+    voters = tuple(vote.voter for vote in pending.votes)
+    return (RequestUnendorsed(at=c.now, request=pending.request, voters=voters, why=why),) if voters else ()
 
 
 def _settle(state: Device, c: Knock) -> Events:
@@ -280,7 +294,47 @@ def _approve(state: Device, c: Approve) -> Events:
         raise Refused(Reason.INVALID_SCOPE, scope=scope)
     access = tuple((role, _next_scopes(state.grant, pending, role, c.under)) for role in pending.roles)
     permit("approve", c, access, Reason.APPROVAL_DENIED)
+    news = _news(state.grant, pending, c.under)
+    if quorum.wants_reason(c.terms, news) and not (c.reason or "").strip():
+        raise Refused(Reason.REASON_REQUIRED)
+    if (most := quorum.needed(c.terms, news)) > 1:
+        return _endorse(state, pending, c, access, most)
     return _grant(state, pending, c, "owner")
+
+
+def _endorse(state: Device, pending: Pending, c: Approve, access: quorum.Access, most: int) -> Events:
+    """Count a vote; with the last that is needed the request is approved, if all the others still may (A1, R8)."""
+    mine = quorum.vote_of(pending, c)
+    kept = [vote for vote in pending.votes if quorum.still_counts(vote, c, access)]
+    lapsed = tuple(vote.voter for vote in pending.votes if vote not in kept)
+    events: Events = ()
+    if lapsed:
+        events = (RequestUnendorsed(at=c.now, request=pending.request, voters=lapsed, why="lapsed"),)
+    if not any(same_voice(mine, vote) for vote in kept):
+        events = (*events, mine)
+    after = fold(state, events)
+    if after.pending is None or len(after.pending.votes) < most:
+        return events
+    return (*events, *_grant(after, after.pending, c, "owner"))
+
+
+def approvers_needed(state: Device, terms: Terms, under: str | None) -> int:
+    """Return how many must approve the open request; 1 where none is open."""
+    return quorum.needed(terms, _news(state.grant, state.pending, under)) if state.pending else 1
+
+
+def _news(grant: Grant | None, pending: Pending, under: str | None) -> quorum.Access:
+    """Return what an approval would give that is not held already, by role, and what was asked for in so many words."""
+    return tuple((role, _new_to(grant, pending, role, under)) for role in pending.roles)
+
+
+def _new_to(grant: Grant | None, pending: Pending, role: str, under: str | None) -> tuple[str, ...]:
+    live, asked = grant.live(role, under) if grant else None, normalise(of_role(pending.scopes, role))
+    return tuple(
+        scope
+        for scope in _next_scopes(grant, pending, role, under)
+        if scope in asked or live is None or not covers(role, live.scopes, (scope,))
+    )
 
 
 def _grant(state: Device, pending: Pending, c: Approve | Knock, means: Means) -> Events:

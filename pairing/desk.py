@@ -14,8 +14,9 @@ import structlog
 from msgspec import Struct
 from msgspec.structs import replace
 
-from . import operators
+from . import operators, quorum
 from .commands import (
+    Approve,
     Command,
     DeviceBound,
     DeviceCommand,
@@ -331,6 +332,8 @@ class Desk:
             try:
                 if command.by.standing is not None:
                     await self._vouched(command.by.standing, stream, guards, command.now)
+                if isinstance(command, Approve):
+                    command = cast("C", await self._beside(cast("Device", state), command, guards))
                 ruled = rule(state, command)
                 if isinstance(command, DeviceBound) and self.approvers is not None:
                     ruled = cast("tuple[E, ...]", await self._kept(cast("Device", state), ruled, command, guards))
@@ -403,7 +406,10 @@ class Desk:
             try:
                 if command.by.standing is not None:
                     await self._vouched(command.by.standing, "", guards, command.now)
-                events = rule(*states)
+                ruled = rule(*states)
+                if isinstance(command, DeviceBound) and self.approvers is not None:
+                    ruled = await self._kept_across(places, states, ruled, command, guards)
+                events = ruled
             except Refused as no:
                 refused = no
             if not any(events):
@@ -496,6 +502,23 @@ class Desk:
         if own != stream:
             guards[own] = Slice(own, version, ())
 
+    async def _beside(self, state: Device, command: Approve, guards: dict[str, Slice]) -> Approve:
+        """Return a command that knows what the devices it leans on hold, and hold them to that until the commit (R8)."""
+        if not (devices := quorum.leans_on(state, command)):
+            return command
+        found = []
+        for device in devices:
+            stream = device_stream(device)
+            try:
+                holder, version = await self._devices.get(stream)
+            except (StreamDamaged, EventUnreadable):
+                continue
+            if device != command.device:
+                guards.setdefault(stream, Slice(stream, version, ()))
+            if device not in self.doubted:
+                found.append((device, lapsed(holder, command.now)))
+        return replace(command, present=quorum.standings(found, command.under))
+
     async def _kept(
         self, state: Device, events: Sequence[object], command: DeviceBound, guards: dict[str, Slice]
     ) -> Sequence[object]:
@@ -507,6 +530,19 @@ class Desk:
         if ending is None or await self._witness(command.device, guards, command.now):
             return events
         return (*events, operators.break_glass(ending, command))
+
+    async def _kept_across(
+        self,
+        places: tuple[Place, ...],
+        states: tuple[Any, ...],
+        events: tuple[tuple[AnyEvent, ...], ...],
+        command: DeviceBound,
+        guards: dict[str, Slice],
+    ) -> tuple[tuple[AnyEvent, ...], ...]:
+        """Return the same of what follows over several streams, for that of the command's device."""
+        index = [stream for _, stream in places].index(device_stream(command.device))
+        kept = await self._kept(states[index], events[index], command, guards)
+        return (*events[:index], cast("tuple[AnyEvent, ...]", tuple(kept)), *events[index + 1 :])
 
     async def _witness(self, besides: str, guards: dict[str, Slice], now: int) -> bool:
         """Find another device that can approve, and hold it to being so until the commit. Views find, its stream decides."""

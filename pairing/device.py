@@ -28,11 +28,13 @@ from .events import (
     Means,
     Need,
     RequestApproved,
+    RequestEndorsed,
     RequestExpired,
     RequestOpened,
     RequestRefreshed,
     RequestRejected,
     RequestSuperseded,
+    RequestUnendorsed,
     RequestWithdrawn,
     TokenDue,
     TokenExpired,
@@ -41,6 +43,7 @@ from .events import (
     TokenRevoked,
     TokenRotated,
     TokenWidened,
+    Unendorsing,
     Unknown,
 )
 
@@ -149,6 +152,27 @@ class Grant(Struct, frozen=True, gc=False):
         return token if covers(role, self.scopes, token.scopes) else None
 
 
+class Vote(Struct, frozen=True, gc=False):
+    """One of several approvals that a request has; the fields are those of `request.endorsed`. `at` in ms."""
+
+    voter: str
+    device: str | None
+    issue: str | None
+    held: tuple[str, ...]
+    lent: tuple[str, ...]
+    under: str | None
+    at: int
+
+
+class Voided(Struct, frozen=True, gc=False):
+    """A vote that counts no longer, for which request, and why. `at` in ms."""
+
+    request: str
+    voter: str
+    why: Unendorsing
+    at: int
+
+
 class Pending(Struct, frozen=True, gc=False):
     """An open request."""
 
@@ -169,6 +193,7 @@ class Pending(Struct, frozen=True, gc=False):
     named: str
     digest: str
     code: str | None = None
+    votes: tuple[Vote, ...] = ()
 
     def expired(self, now: int) -> bool:
         """Say whether nobody may answer it any more."""
@@ -207,6 +232,7 @@ class Device(Struct, frozen=True, gc=False):
     labelled: str | None = None
     newer: str | None = None
     lock: Barred | None = None
+    voided: tuple[Voided, ...] = ()
 
     def token(self, role: str) -> Token | None:
         """Return the token of a role, revoked or not."""
@@ -307,6 +333,10 @@ def evolve(state: Device, event: DeviceEvent | Unknown) -> Device:
             return _changed_token(state, event.role, event.issue, scopes=event.scopes, under=event.under)
         case TokenRevoked():
             return _changed_token(_alone(state, event), event.role, event.issue, revoked_at=event.at)
+        case RequestEndorsed():
+            return replace(state, pending=_endorsed(state.pending, event))
+        case RequestUnendorsed():
+            return _unendorsed(state, event)
         case GlassBroken():
             return state
         case TokenDue():
@@ -362,7 +392,30 @@ def _refreshed(pending: Pending | None, event: RequestRefreshed) -> Pending | No
         named=event.named,
         digest=event.digest,
         code=event.code,
+        # A vote is for what its voter was shown.
+        votes=pending.votes if pending.digest == event.digest else (),
     )
+
+
+def _endorsed(pending: Pending | None, event: RequestEndorsed) -> Pending | None:
+    """One principal, one vote; the same device by another credential is the same principal."""
+    if pending is None or (pending.request, pending.digest) != (event.request, event.digest):
+        return pending
+    vote = Vote(event.voter, event.device, event.issue, event.held, event.lent, event.under, event.at)
+    return replace(pending, votes=(*(other for other in pending.votes if not same_voice(other, vote)), vote))
+
+
+def same_voice(one: Vote | RequestEndorsed, other: Vote | RequestEndorsed) -> bool:
+    """Say whether two votes are one principal's: the same actor, or one device that came in by two credentials."""
+    return one.voter == other.voter or (one.device is not None and one.device == other.device)
+
+
+def _unendorsed(state: Device, event: RequestUnendorsed) -> Device:
+    pending = state.pending
+    if pending is not None and pending.request == event.request:
+        pending = replace(pending, votes=tuple(vote for vote in pending.votes if vote.voter not in event.voters))
+    gone = tuple(Voided(event.request, voter, event.why, event.at) for voter in event.voters)
+    return replace(state, pending=pending, voided=_remembered(state.voided, *gone))
 
 
 def _close(state: Device, request: str, ending: Ending, at: int, by: str | None = None) -> Device:

@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 from msgspec import Struct, field
+from msgspec.structs import replace
 
 from .authority import NODE
 from .device import Device
@@ -49,6 +50,28 @@ class PendingView(PendingEntry, frozen=True, kw_only=True):
     expires_at_ms: int
     digest: str
     position: int
+    approvals_needed: int = 1
+    approvals: tuple["VoteEntry", ...] = ()
+
+    def voted(self, needed: int, votes: tuple["VoteEntry", ...]) -> "PendingView":
+        """Return the same with who has approved it, of how many who must."""
+        return replace(self, approvals_needed=needed, approvals=votes)
+
+
+class VoteEntry(Entry, frozen=True, kw_only=True):
+    """One of several approvals: whose, and when."""
+
+    voter: str
+    at_ms: int
+
+
+class VoidedEntry(Entry, frozen=True, kw_only=True):
+    """An approval that counts no longer: whose, of which request, and why."""
+
+    request_id: str
+    voter: str
+    why: str
+    at_ms: int
 
 
 class TokenEntry(Entry, frozen=True, kw_only=True):

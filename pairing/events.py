@@ -11,6 +11,7 @@ from msgspec import Struct
 Need: TypeAlias = Literal["not-paired", "metadata-upgrade", "role-upgrade", "scope-upgrade"]
 HookPause: TypeAlias = Literal["asked", "failing", "gone", "key-lost"]
 Means: TypeAlias = Literal["owner", "silent", "trusted-cidr", "bootstrap", "imported"]
+Unendorsing: TypeAlias = Literal["changed", "superseded", "lapsed"]
 
 
 class Actor(Struct, frozen=True, gc=False, omit_defaults=True):
@@ -128,6 +129,32 @@ class RequestRejected(Event, frozen=True, tag="request.rejected"):
     PERSONAL: ClassVar[bool] = True
     request: str
     digest: str
+
+
+class RequestEndorsed(Event, frozen=True, tag="request.endorsed"):
+    """One of several who must approve what `digest` stands for did. `voter` is the principal that is counted once.
+
+    `device` and `issue` are what the vote rests on, where it rests on a device: its id, and the generation of its operator token.
+    `held` and `lent` are the scopes that it was cast with, `under` the tag of the shared secret where that was the credential.
+    """
+
+    PERSONAL: ClassVar[bool] = True
+    request: str
+    digest: str
+    voter: str
+    device: str | None
+    issue: str | None
+    held: tuple[str, ...]
+    lent: tuple[str, ...]
+    under: str | None
+
+
+class RequestUnendorsed(Event, frozen=True, tag="request.unendorsed"):
+    """These votes count no longer: the request changed, gave way to a wider one, or the voters lost what they voted with."""
+
+    request: str
+    voters: tuple[str, ...]
+    why: Unendorsing
 
 
 class RequestExpired(Event, frozen=True, tag="request.expired"):
@@ -587,6 +614,8 @@ DeviceEvent: TypeAlias = (
     | RequestSuperseded
     | RequestApproved
     | RequestRejected
+    | RequestEndorsed
+    | RequestUnendorsed
     | RequestExpired
     | RequestWithdrawn
     | DevicePaired

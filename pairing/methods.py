@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
-from . import contact_methods, entries, forgetting, history, ids, moments, node_entries, node_methods, watch_methods
+from . import contact_methods, entries, forgetting, history, ids, moments, node_entries, node_methods, vote_methods, watch_methods
 from .authority import ADMIN, NODE, OPERATOR, PAIRING, READ, WRITE, normalise
 from .commands import (
     Approve,
@@ -152,8 +152,8 @@ class DeviceList(Struct, frozen=True, rename="camel", kw_only=True):
     """The answer to `device.list`: the same lists with what the protocol's own method leaves out, true at `position`.
 
     `recorded_at_ms` is when that position was recorded. Who was connected and who was turned away is only told of now.
-    `device_id` is the device that was asked for, if one was; `closed` its requests that have ended, and `refused` its contacts
-    that were turned away, latest first.
+    `device_id` is the device that was asked for, if one was; `closed` its requests that have ended, `voided` approvals
+    of them that count no longer, and `refused` its contacts that were turned away, latest first.
     """
 
     position: int
@@ -162,6 +162,7 @@ class DeviceList(Struct, frozen=True, rename="camel", kw_only=True):
     pending: tuple[entries.PendingView, ...]
     paired: tuple[PairedEntry, ...]
     closed: tuple[entries.ClosedEntry, ...] = ()
+    voided: tuple[entries.VoidedEntry, ...] = ()
     refused: tuple[entries.RefusedEntry, ...] = ()
 
 
@@ -184,13 +185,17 @@ async def device_list(call: Call[ListParams]) -> DeviceList:
     pending = await service.views.pending(device=device, at=when.at)
     paired = await service.views.paired(device=device, at=when.at)
     connected = Nobody().connected if when.past else service.sessions.connected
+    state = await _state(call, device, when.at) if device else None
     return DeviceList(
         position=paired.position,
         recorded_at_ms=await service.views.time_at(paired.position),
         device_id=device or UNSET,
-        pending=tuple(entries.pending_view(row) for row in pending.rows),
+        pending=tuple(
+            [await vote_methods.with_votes(service, entries.pending_view(row), state, when.past) for row in pending.rows]
+        ),
         paired=tuple(entries.paired(row, connected(row.device)) for row in paired.rows),
-        closed=entries.closed(await _state(call, device, when.at)) if device else (),
+        closed=entries.closed(state) if state else (),
+        voided=vote_methods.voided(state) if state else (),
         refused=await _refused(call, device) if device and not when.past else (),
     )
 
@@ -231,9 +236,12 @@ async def approve(call: Call[ApproveParams]) -> Approved:
         key=service.keyring.current.id,
         seen=p.seen,
         under=service.under,
+        terms=service.terms,
         **call.stamp("device.pair.approve", p.request_id),
     )
     handled = await _truthful(call, fate, service.desk.handle(command))
+    if handled.state.pending is not None and handled.state.pending.request == p.request_id:
+        raise vote_methods.waiting(call, handled)
     rows = (await service.views.paired(device=fate.device)).rows
     device = entries.paired(rows[0], service.sessions.connected(fate.device)) if rows else None
     return Approved(request_id=p.request_id, device=device, recorded=await _answered(call, handled, p.request_id))

@@ -1,6 +1,7 @@
 """The last operator: what a device may approve with right now, and whether an answer would leave nobody who can (A22).
 
-Pure: looks at one folded state at a time; which other device remains able to approve is found and held by the desk.
+Pure: looks at one folded state at a time, as time has left it (`device.lapsed`). Which other device remains able to approve is
+found and held by the desk.
 """
 
 from collections.abc import Sequence

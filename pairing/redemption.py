@@ -7,7 +7,8 @@ from typing import Final, TypeAlias
 
 from msgspec.structs import replace
 
-from .authority import NODE, OPERATOR
+from . import quorum
+from .authority import NODE, OPERATOR, of_role
 from .commands import Redeem, Reject, Standing
 from .decide import admit, decide, fold
 from .device import Device, lapsed, shortfalls, stands
@@ -65,8 +66,13 @@ def vouched(code: Code, minter: Device | None, now: int) -> bool:
 
 
 def silently(code: Code, device: Device, held: Holder | None, c: Redeem) -> bool:
-    """Say whether redeeming is approval: for a bare node nobody knows yet, or where the code says so (protocol §6.9, A19)."""
+    """Say whether redeeming is approval: for a bare node nobody knows yet, or where the code says so (protocol §6.9, A19).
+
+    Never for what takes several people, or a reason: who minted the code is one of them, and said nothing of this device.
+    """
     wanted = c.knock.wanted
+    if quorum.takes_people(c.knock.terms, tuple((role, of_role(code.scopes, role)) for role in code.roles)):
+        return False
     bare_node = wanted.role == NODE and not wanted.scopes
     return device.grant is None and (held is None or held.redeemed_at is None) and (bare_node or code.approves)
 

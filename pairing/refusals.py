@@ -109,6 +109,8 @@ class Reason(Enum):
     REQUEST_CHANGED = "request-changed"
     LAST_OPERATOR = "last-operator"
     REASON_REQUIRED = "reason-required"
+    MORE_APPROVALS = "more-approvals"
+    OWN_VOTE = "own-vote"
     NEWER_WRITER = "newer-writer"
     UNKNOWN_POSITION = "unknown-position"
     LOG_FORKED = "log-forked"
@@ -457,6 +459,19 @@ SAYINGS: dict[Reason, Saying] = {
         "Let another device be an operator first: pairing devices approve <request>. To end this one all the same, add"
         " --break-glass --reason TEXT; after that, only the gateway's host can approve.",
         "LAST_OPERATOR",
+    ),
+    Reason.MORE_APPROVALS: Saying(
+        _INVALID,
+        "{said}: {given} of {needed} approvals, waiting for another operator",
+        "Another operator approves the same request: pairing devices approve {request}",
+        "MORE_APPROVALS_NEEDED",
+        terminal=False,
+    ),
+    Reason.OWN_VOTE: Saying(
+        _INVALID,
+        "a device's own approval does not count where several are needed",
+        "Operators on other devices approve it: pairing devices approve <request>",
+        "OWN_APPROVAL",
     ),
     Reason.REASON_REQUIRED: Saying(
         _INVALID,

@@ -50,11 +50,13 @@ from .events import (
     NodeRequested,
     PolicyChanged,
     RequestApproved,
+    RequestEndorsed,
     RequestExpired,
     RequestOpened,
     RequestRefreshed,
     RequestRejected,
     RequestSuperseded,
+    RequestUnendorsed,
     RequestWithdrawn,
     TokenDue,
     TokenExpired,
@@ -63,6 +65,7 @@ from .events import (
     TokenRevoked,
     TokenRotated,
     TokenWidened,
+    Unendorsing,
     Unknown,
 )
 
@@ -71,6 +74,11 @@ Naming: TypeAlias = Callable[[str], str | None]
 
 _SHORT = 8
 _LONGEST = 64
+_UNENDORSED: dict[Unendorsing, str] = {
+    "changed": "what they were given for has changed",
+    "superseded": "a wider request took its place",
+    "lapsed": "those who gave them no longer may",
+}
 _ASKED: dict[Need, str] = {
     "not-paired": "asked to be let in",
     "metadata-upgrade": "came back as another machine and asked to be let in",
@@ -92,6 +100,10 @@ def sentence(stream: str, event: AnyEvent | Unknown, meta: Meta | None, naming: 
             return f"{_request(event.request)} of {whose} gave way to {_request(event.by)}"
         case RequestApproved():
             return f"{whose} was approved {_means(event.means, by)} as {access(event.roles, event.scopes)}"
+        case RequestEndorsed():
+            return f"{whose} was approved by {by}, as one of several who must ({_request(event.request)})"
+        case RequestUnendorsed():
+            return f"{len(event.voters)} of the approvals of {_request(event.request)} count no longer: {_UNENDORSED[event.why]}"
         case RequestRejected():
             return f"{whose} was rejected by {by} ({_request(event.request)})"
         case RequestExpired():

@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from . import ids
 from .authority import OPERATOR
-from .commands import Caller
+from .commands import ANY_TERMS, Caller, Terms
 from .desk import Desk, Handled
 from .entries import Node, Presence
 from .events import Personal
@@ -70,6 +70,7 @@ class Service:
     version: str
     under: str | None = None
     longest_handoff: int = 0
+    terms: Terms = ANY_TERMS
     sessions: Sessions = field(default_factory=Nobody)
     notes: Notes | None = None
     started_at: int = 0

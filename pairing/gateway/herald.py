@@ -25,10 +25,12 @@ from pairing.events import (
     NodeRemoved,
     NodeRequested,
     RequestApproved,
+    RequestEndorsed,
     RequestExpired,
     RequestOpened,
     RequestRejected,
     RequestSuperseded,
+    RequestUnendorsed,
     RequestWithdrawn,
     TokenExpired,
     TokenRevoked,
@@ -155,7 +157,7 @@ class Herald:
             case RequestSuperseded() | RequestWithdrawn() | RequestExpired() as ended:
                 # The wire knows two endings; these three are announced as the one that means "do not wait" (R5).
                 self._resolved(device, ended.request, "rejected", ended.at, record)
-            case DeviceRenamed() | DeviceUnlocked() | DeviceForgotten():
+            case DeviceRenamed() | DeviceUnlocked() | DeviceForgotten() | RequestEndorsed() | RequestUnendorsed():
                 self._tell("device.pair.changed", {}, record)
             case Unknown():
                 # It may end access in a way that only a newer version knows; logins are refused from here on as well.

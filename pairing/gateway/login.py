@@ -356,6 +356,7 @@ def knock(rules: Gateway, contact: Contact, method: Method, key: GatewayKey, und
         named=key.tag("named", name),
         ttl=rules.pairing.request_ttl_ms,
         silence=silence(rules, contact, method),
+        terms=rules.pairing.approval.terms,
     )
 
 

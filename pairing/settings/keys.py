@@ -13,10 +13,11 @@ import msgspec
 from msgspec import Struct
 
 from pairing.authority import OPERATOR_SCOPES
+from pairing.commands import Quorum, Terms
 
 from .kinds import Choice, Flag, Integer, Kind, Limit, ListOf, SecretText
 from .secret import Secret
-from .words import BIND, NETWORK, ORIGIN, PATH, SCOPE, URL, Network
+from .words import BIND, GRANTED, NETWORK, ORIGIN, PATH, QUORUM, SCOPE, URL, Network
 
 AuthMode = Literal["token", "password", "none"]
 LogLevel = Literal["debug", "info", "warning", "error"]
@@ -117,6 +118,33 @@ class Nodes(Struct, frozen=True, kw_only=True, rename="camel"):
     pairing: NodePairing = NodePairing()
 
 
+class Approval(Struct, frozen=True, kw_only=True, rename="camel"):
+    """On what terms people approve requests; what falls under any of these is never approved silently."""
+
+    votes: Annotated[
+        tuple[Quorum, ...],
+        Setting(
+            ListOf(QUORUM, "rules"),
+            "How many different operators must approve: a scope, a role or `*`, then `=` and their number,"
+            ' as in "operator.admin=2". The device that asks never counts.',
+            admits=True,
+        ),
+    ] = ()
+    require_reason: Annotated[
+        tuple[str, ...],
+        Setting(
+            ListOf(GRANTED, "scopes, roles or *"),
+            "Scopes or roles whose approval must say why, `*` for every approval.",
+            admits=True,
+        ),
+    ] = ()
+
+    @property
+    def terms(self) -> Terms:
+        """The same as commands carry it."""
+        return Terms(self.votes, self.require_reason)
+
+
 class Pairing(Struct, frozen=True, kw_only=True, rename="camel"):
     """What holds for every pairing."""
 
@@ -128,6 +156,7 @@ class Pairing(Struct, frozen=True, kw_only=True, rename="camel"):
             admits=True,
         ),
     ] = OPERATOR_SCOPES
+    approval: Approval = Approval()
     keep_last_operator: Annotated[
         bool,
         Setting(

@@ -11,6 +11,8 @@ from typing import Any, Protocol
 
 from msgspec import Struct
 
+from pairing.commands import Quorum
+
 from .problems import Fault, UnfitValueError, described, shown
 from .secret import Secret
 
@@ -173,6 +175,8 @@ def plain(value: object) -> object:
             raise TypeError("a secret has no plain form")
         case tuple():
             return [plain(item) for item in value]
+        case Quorum(what=what, approvers=approvers):
+            return f"{what}={approvers}"
         case Path() | IPv4Network() | IPv6Network():
             return str(value)
         case _:

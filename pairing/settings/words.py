@@ -7,7 +7,8 @@ from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
 from urllib.parse import SplitResult, urlsplit
 
-from pairing.authority import OPERATOR_SCOPES
+from pairing.authority import OPERATOR, OPERATOR_SCOPES, ROLES
+from pairing.commands import EVERYTHING, Quorum
 
 from .kinds import ExplainedError, Word
 from .problems import did_you_mean
@@ -75,6 +76,20 @@ def _scope(text: str) -> str:
     return text
 
 
+def _granted(text: str) -> str:
+    role, _, rest = text.partition(".")
+    if text == EVERYTHING or text in ROLES or (role in ROLES and role != OPERATOR and rest):
+        return text
+    return _scope(text)
+
+
+def _quorum(text: str) -> Quorum:
+    what, _, number = (part.strip() for part in text.partition("="))
+    if not number.isascii() or not number.isdigit() or not 2 <= int(number) <= 16:
+        raise ExplainedError("from 2 to 16 approvers")
+    return Quorum(_granted(what), int(number))
+
+
 def _path(text: str) -> Path:
     try:
         return Path(_clean(text)).expanduser()
@@ -93,4 +108,6 @@ NETWORK = Word("an IP address or CIDR", _network)
 URL = Word("a ws:// or wss:// URL without credentials, query or fragment", _url, _may_be_quoted)
 ORIGIN = Word('an origin like "https://host:port", or "*"', _origin, _may_be_quoted)
 SCOPE = Word("an operator scope", _scope)
+GRANTED = Word('a scope, a role or "*"', _granted)
+QUORUM = Word('a rule like "operator.admin=2"', _quorum)
 PATH = Word("the path of a file", _path)

@@ -863,6 +863,10 @@ POOLS = {
     "issues": st.just(("i1",)),
     "retires": st.sampled_from(["i1", "i2"]),
     "under": st.sampled_from([None, "S1"]),
+    "voter": st.sampled_from(["x", "y"]),
+    "voters": st.sampled_from([(), ("x",), ("x", "y")]),
+    "held": few_scopes,
+    "lent": few_scopes,
     "need": st.sampled_from(NEEDS),
     "means": st.sampled_from(["owner", "silent"]),
     "silent": st.booleans(),
@@ -896,6 +900,7 @@ def fold_any(events):
                 state.grant.live(role, "S1")
         assert len(state.retired) <= 32
         assert len(state.closed) <= 32
+        assert len(state.voided) <= 32
         assert isinstance(state.grant, Grant | None)
         assert isinstance(state.pending, Pending | None)
     return state

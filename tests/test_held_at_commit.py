@@ -1,4 +1,4 @@
-"""A22: the last device that can approve is not ended by anybody, however many try at once, in one process or in several.
+"""What must hold beside a command until its commit: somebody else who can approve (A22), and everybody who has voted (A1, R8).
 
 A desk beside a desk on the same log is another process; the log lets others in wherever it is waited for.
 """
@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from cli.compose import local_caller, open_all
 from pairing import methods, operators
 from pairing import settings as configured
-from pairing.commands import Approve, Caller, Knock, Remove, Revoke, Rotate, Silence, Standing, Wanted
+from pairing.commands import Approve, Caller, Knock, Quorum, Remove, Revoke, Rotate, Silence, Standing, Terms, Wanted
 from pairing.desk import Desk
 from pairing.device import INITIAL, Device, evolve
 from pairing.events import Actor
@@ -83,12 +83,14 @@ class Town:
     async def settle(self) -> "Town":
         desk = self.desk()
         for device, scope in self.devices.items():
-            wanted = Wanted(key="key", role="operator", scopes=(scope,), under="S1")
-            here = {"client_id": "cli", "client_mode": "cli", "seen": "s", "named": "n", "ttl": 1000, "key": "k"}
-            base = self.base(device)
-            knock = Knock(**base, wanted=wanted, request=f"r{self.count}", issue=f"i{self.count}", silence=SILENTLY, **here)
-            await desk.handle(knock)
+            await desk.handle(self.knock(device, scope, SILENTLY))
         return self
+
+    def knock(self, device: str, scope: str, silence: Silence | None = None, under: str | None = "S1") -> Knock:
+        wanted = Wanted(key="key", role="operator", scopes=(scope,), under=under)
+        here = {"client_id": "cli", "client_mode": "cli", "seen": "s", "named": "n", "ttl": 1000, "key": "k"}
+        name = f"r-{device[0]}"
+        return Knock(**self.base(device), wanted=wanted, request=name, issue=f"i-{device[0]}", silence=silence, **here)
 
     def remove(self, device: str, by: Caller = SECRET, **more: Any) -> Remove:
         return Remove(**self.base(device, by), **more)
@@ -99,8 +101,13 @@ class Town:
     def narrow(self, device: str, by: Caller = SECRET) -> Rotate:
         return Rotate(**self.base(device, by), role="operator", scopes=(), issue=f"i{self.count}", key="k")
 
+    def by_token(self, device: str) -> Caller:
+        """A session by the device's own token, of the generation that it was paired with."""
+        standing = Standing(device, "operator", f"i-{device[0]}.operator")
+        return Caller(actor=Actor("device", device), scopes=(ADMIN,), standing=standing)
+
     def of(self, device: str, *scopes: str) -> Caller:
-        """A session by the device's own token; this town's issues are numbered as its devices are."""
+        """A session of a device, whatever generation its token is of."""
         return Caller(actor=Actor("device", device), scopes=scopes, standing=Standing(device, "operator", None))
 
     async def able(self) -> set[str]:
@@ -220,6 +227,31 @@ def test_under_any_interleaving_somebody_remains(work: list[tuple[str, str, int,
     anyio.run(run)
 
 
+@pytest.mark.parametrize("seed", range(24))
+async def test_no_request_is_approved_by_the_vote_of_one_whose_access_ended_before(seed: int) -> None:
+    """A1, R8: the last vote is cast while another process ends the first voter; what comes first in the log counts."""
+    town = await Town({A: ADMIN, B: ADMIN, C: ADMIN}, seed).settle()
+    town.devices[D] = READ
+    one, other = town.desk(), town.desk()
+    await one.handle(town.knock(D, ADMIN))
+    approve = {"request": "r-d", "key": "k", "under": "S1", "terms": Terms((Quorum(ADMIN, 2),))}
+    await one.handle(Approve(**town.base(D, town.by_token(A)), issue="i-1", **approve))
+    end: Callable[..., Any] = getattr(town, ("remove", "revoke", "narrow")[seed % 3])
+
+    async def late(desk: Desk, command: Any) -> None:
+        assert await outcome(desk.handle(command)) is None
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(late, one, Approve(**town.base(D, town.by_token(B)), issue="i-2", **approve))
+        tasks.start_soon(late, other, end(A))
+    kinds = {record.kind: record.position for record in await town.log.log.scan(limit=100) if record.position > 13}
+    ended = next(position for kind, position in kinds.items() if kind in {"device.removed", "token.revoked", "token.rotated"})
+    if (approved := kinds.get("request.approved")) is not None:
+        assert approved < ended
+    else:
+        assert kinds["request.unendorsed"] > ended
+
+
 def _remove_in_a_process(home: str, device: str, gate: Any, said: Any) -> None:
     async def run() -> None:
         rules = configured.load(Path(home), env={}, flags={})
@@ -246,11 +278,8 @@ async def test_two_processes_on_one_file_do_not_remove_both(tmp_path: Path) -> N
     async with open_all(rules, env={}) as opened:
         desk = opened.service.desk
         for device in (A, B):
-            wanted = Wanted(key="key", role="operator", scopes=(ADMIN,))
-            here = {"client_id": "cli", "client_mode": "cli", "seen": "s", "named": "n", "ttl": 1000, "key": "k"}
-            request = f"request-{device[0]}"
-            await desk.handle(Knock(**town.base(device), wanted=wanted, request=request, issue="i", **here))
-            await desk.handle(Approve(**town.base(device), request=request, issue=f"i-{device[0]}", key="k"))
+            await desk.handle(town.knock(device, ADMIN, under=None))
+            await desk.handle(Approve(**town.base(device), request=f"r-{device[0]}", issue=f"i-{device[0]}", key="k"))
         gate, said = context.Barrier(2), context.Queue()
         workers = [context.Process(target=_remove_in_a_process, args=(str(home), device, gate, said)) for device in (A, B)]
         for worker in workers:
