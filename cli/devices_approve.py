@@ -26,7 +26,7 @@ def approve(request: str | None, latest: bool, seen: str | None, reason: str | N
     """Approve exactly one open REQUEST, by its id or the start of it.
 
     Without REQUEST, or with --latest, nothing is approved: the newest request is shown with the command to run, and the exit
-    code is 1.
+    code is 1. Where several operators must approve, yours is recorded, and the exit code is 3 until the last one has.
     """
     if request is not None and latest:
         raise click.UsageError("Give a request or --latest, not both.")
@@ -45,6 +45,7 @@ async def _approve(reach: Reach, text: str, words: dict[str, str | None]) -> Tol
     from .failures import about
     from .naming import find_request
     from .receipts import params, recorded_as
+    from .votes import waiting
 
     async with open_door(reach, fallback=True) as door:
         request, held = await find_request(door, text)
@@ -55,6 +56,8 @@ async def _approve(reach: Reach, text: str, words: dict[str, str | None]) -> Tol
             with about(request=request):
                 result = await door.call("device.pair.approve", params(words, requestId=request))
         except Failure as failure:
+            if (told := waiting(failure)) is not None:
+                return told
             raise await _changed(reach, door, failure, request) from None
     device = result.get("device") or entry or {}
     said = recorded_as(result, f"Approved {full(device)} ({plain(request, 128)})", "Already approved")

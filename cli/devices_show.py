@@ -63,6 +63,7 @@ def _now(at: Params | None, recorded_at: int | None) -> int:
 def card(entry: Any, paired: Any, now: int) -> str:
     """Lay out one open request for a reviewer."""
     from .access import access, called, kind, short
+    from .votes import so_far
 
     name = called(entry)
     device = short(entry) if name == short(entry) else f"{name} ({short(entry)})"
@@ -71,6 +72,7 @@ def card(entry: Any, paired: Any, now: int) -> str:
         ("approved", access(paired)),
         ("from", origin(entry)),
         ("asked", when(entry, now)),
+        *((("approvals", votes),) if (votes := so_far(entry, now)) else ()),
         ("request", plain(entry.get("requestId", "?"), 128)),
     ]
     repair = ", repair" if entry.get("isRepair") else ""
@@ -115,6 +117,7 @@ def _seen(entry: Any, now: int) -> str:
 async def _show(reach: Reach, device: str, at: Params | None) -> Told:
     from .door import open_door
     from .naming import find_device
+    from .votes import voided
 
     async with open_door(reach) as door:
         found = await find_device(door, device, at)
@@ -125,6 +128,7 @@ async def _show(reach: Reach, device: str, at: Params | None) -> Told:
         "device": found.paired,
         "pending": found.pending,
         "closed": found.closed,
+        "voided": found.voided,
         "refused": found.refused,
     }
     now = _now(at, found.recorded_at)
@@ -133,6 +137,8 @@ async def _show(reach: Reach, device: str, at: Params | None) -> Told:
         parts.append("Open requests\n\n" + "\n\n".join(card(entry, found.paired, now) for entry in found.pending))
     if found.closed:
         parts.append("Ended requests\n\n" + _closed(found.closed))
+    if found.voided:
+        parts.append("Approvals that count no longer\n\n" + voided(found.voided))
     if found.refused:
         parts.append("Turned away lately\n\n" + _refused(found.refused, now))
     return Told(document, "\n\n".join((*parts, as_of(found.position, found.recorded_at, at is not None))))

@@ -20,6 +20,7 @@ class Listing(NamedTuple):
     pending: tuple[Entry, ...]
     paired: tuple[Entry, ...]
     closed: tuple[Entry, ...]
+    voided: tuple[Entry, ...]
     refused: tuple[Entry, ...]
 
     def device(self, id: object) -> Entry | None:
@@ -36,6 +37,7 @@ class Named(NamedTuple):
     paired: Entry | None
     pending: tuple[Entry, ...]
     closed: tuple[Entry, ...]
+    voided: tuple[Entry, ...]
     refused: tuple[Entry, ...]
 
     @property
@@ -63,6 +65,7 @@ def _listing(found: dict[str, Any]) -> Listing:
         entries("pending"),
         entries("paired"),
         entries("closed"),
+        entries("voided"),
         entries("refused"),
     )
 
@@ -79,7 +82,7 @@ async def find_device(door: Door, name: str, at: Mapping[str, int] | None = None
     held = _listing(found)
     told = found.get("deviceId") or next((entry.get("deviceId") for entry in (*held.paired, *held.pending)), name)
     paired = held.paired[0] if held.paired else None
-    return Named(str(told), held.position, held.recorded_at, paired, held.pending, held.closed, held.refused)
+    return Named(str(told), held.position, held.recorded_at, paired, held.pending, held.closed, held.voided, held.refused)
 
 
 async def find_request(door: Door, text: str) -> tuple[str, Listing]:

@@ -866,6 +866,7 @@ def fitting(kind: object) -> st.SearchStrategy[Any]:
         case ListOf(element=element):
             return st.lists(fitting(element), max_size=3, unique=True)
     examples = ["lan", "10.0.0.0/8", "fd00::/8", "wss://gw.example", "https://ui.example", "operator.read", "cert.pem"]
+    examples += ["operator.admin=2", "*=16", "node.exec=3"]
     return st.sampled_from([text for text in examples if accepts(kind, text)])
 
 
@@ -966,3 +967,33 @@ def test_reading_keeps_the_mode_beside_the_text(home: Path) -> None:
     assert found is not None
     assert (found.text, found.mode) == ("x", 0o640)
     assert read_text(home / "absent") is None
+
+
+@pytest.mark.parametrize("text", ["operator.admin=2", "node = 16", "*=3", "node.exec=2", "operator=4"])
+def test_a_rule_for_several_approvals_is_a_scope_or_role_and_a_number(text: str) -> None:
+    """What it grants, then how many: from the file, the environment's way and back again."""
+    layer = examine(f'gateway.pairing.approval.votes = ["{text}"]', Path("config.toml"))
+    assert not layer.problems
+    assert plain(layer.found["gateway.pairing.approval.votes"].value) == [text.replace(" ", "")]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "operator.admin",
+        "operator.admin=1",
+        "operator.admin=17",
+        "operator.admin=two",
+        "operator.admn=2",
+        "root=2",
+        "=2",
+        "node.=2",
+    ],
+)
+def test_a_rule_that_names_nothing_or_no_number_is_refused(text: str) -> None:
+    """One approval is no rule, and a scope that does not exist would guard nothing."""
+    (problem,) = examine(f'gateway.pairing.approval.votes = ["{text}"]', Path("config.toml")).problems
+    assert 'must be a rule like "operator.admin=2"' in str(problem)
+    word = text.partition("=")[0]
+    reasons = f'gateway.pairing.approval.requireReason = ["{word}"]'
+    assert bool(examine(reasons, Path("config.toml")).problems) == (word != "operator.admin")
