@@ -5,6 +5,7 @@ import click
 from .devices_approve import approve
 from .devices_change import clear, reject, remove, rename
 from .devices_forget import forget
+from .devices_lock import lock, unlock
 from .devices_refusals import refusals
 from .devices_show import list_, show
 from .devices_tokens import revoke, rotate
@@ -31,6 +32,8 @@ for _command in (
     reject,
     remove,
     clear,
+    lock,
+    unlock,
     rename,
     rotate,
     revoke,

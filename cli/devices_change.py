@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from .devices_lock import bounded
 from .glass import breaking
 from .options import Reach, Words, reaching, recorded, repeatable
 from .running import answer
@@ -18,12 +19,16 @@ LAST = "last-operator"
 
 @click.command("reject", short_help="Say no to exactly one open request.")
 @click.argument("request")
-@recorded
+@click.option("--ban", is_flag=True, help="Lock the device's key as well: it cannot ask again, nor come in.")
+@bounded
+@breaking
 @repeatable
 @reaching
-def reject(request: str, reason: str | None, ticket: str | None, reach: Reach) -> None:
-    """Say no to exactly one open REQUEST, by its id or the start of it."""
-    answer(lambda: _reject(reach, request, {"reason": reason, "ticket": ticket}), reach.as_json)
+def reject(request: str, ban: bool, terms: dict[str, Any], words: Words, reach: Reach) -> None:
+    """Say no to exactly one open REQUEST, by its id or the start of it; with --ban also to whatever its device asks later."""
+    if terms and not ban:
+        raise click.UsageError("--for, --until and --message are for --ban.")
+    answer(lambda: _reject(reach, request, {"ban": True, **terms} if ban else {}, words), reach.as_json)
 
 
 @click.command("remove", short_help="End a device's access.")
@@ -64,16 +69,23 @@ def clear(yes: bool, also_pending: bool, words: Words, reach: Reach) -> None:
     answer(lambda: _clear(reach, also_pending, words), reach.as_json)
 
 
-async def _reject(reach: Reach, text: str, words: Words) -> Told:
+async def _reject(reach: Reach, text: str, ban: dict[str, Any], words: Words) -> Told:
+    from .access import to_end
+    from .devices_lock import till
     from .door import open_door
     from .naming import find_request
     from .receipts import params, recorded_as
 
     async with open_door(reach) as door:
-        request, _ = await find_request(door, text)
-        result = await door.call("device.pair.reject", params(words, requestId=request))
+        request, held = await find_request(door, text)
+        if ban:
+            asked = next((entry.get("deviceId") for entry in held.pending if entry.get("requestId") == request), None)
+            paired = held.device(asked)
+            await door.ask_for(to_end(paired) if paired else ())
+        result = await door.call("device.pair.reject", params(words, requestId=request, **ban))
     device = plain(result.get("deviceId", "?"), 128)
-    return Told(result, recorded_as(result, f"Rejected {device} ({plain(request, 128)})", "Already rejected"))
+    done = f"Rejected {device} ({plain(request, 128)})" + (f" and banned it{till(result)}" if ban else "")
+    return Told(result, recorded_as(result, done, "Already rejected"))
 
 
 async def _remove(reach: Reach, name: str, words: Words) -> Told:

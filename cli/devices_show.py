@@ -11,14 +11,15 @@ from .voice import Told, age, clock, duration, fields, moment, plain, table
 
 
 @click.command("list")
+@click.option("--locked", is_flag=True, help="Only the devices that are kept out.")
 @at_option
 @reaching
-def list_(at: Params | None, reach: Reach) -> None:
-    """List open requests and paired devices, now or as they were.
+def list_(locked: bool, at: Params | None, reach: Reach) -> None:
+    """List open requests, paired devices and locks, now or as they were.
 
     Every request is shown beside what its device already has, with the kind of change it asks for.
     """
-    answer(lambda: _list(reach, at), reach.as_json)
+    answer(lambda: _list(reach, at, locked), reach.as_json)
 
 
 @click.command("show", short_help="Show everything about one device.")
@@ -30,7 +31,8 @@ def show(device: str, at: Params | None, reach: Reach) -> None:
     answer(lambda: _show(reach, device, at), reach.as_json)
 
 
-async def _list(reach: Reach, at: Params | None) -> Told:
+async def _list(reach: Reach, at: Params | None, locked: bool) -> Told:
+    from .devices_lock import locks
     from .door import open_door
     from .naming import Listing, listing
 
@@ -41,17 +43,23 @@ async def _list(reach: Reach, at: Params | None) -> Told:
         "recordedAtMs": held.recorded_at,
         "pending": held.pending,
         "paired": held.paired,
+        "locked": held.locked,
     }
     said = as_of(held.position, held.recorded_at, at is not None)
-    if not held.pending and not held.paired:
-        return Told(document, "No device pairing entries." + (f"\n\n{said}" if at else ""))
     now = _now(at, held.recorded_at)
+    if locked:
+        document = {key: document[key] for key in ("position", "recordedAtMs", "locked")}
+        return Told(document, f"{locks(held.locked, now) if held.locked else 'No device is locked.'}\n\n{said}")
+    if not held.pending and not held.paired and not held.locked:
+        return Told(document, "No device pairing entries." + (f"\n\n{said}" if at else ""))
     parts = []
     if held.pending:
         cards = (card(entry, held.device(entry.get("deviceId")), now) for entry in held.pending)
         parts.append(f"Pending ({len(held.pending)})\n\n" + "\n\n".join(cards))
     if held.paired:
         parts.append(f"Paired ({len(held.paired)})\n\n" + _paired(held.paired, now))
+    if held.locked:
+        parts.append(f"Locked ({len(held.locked)})\n\n" + locks(held.locked, now))
     return Told(document, "\n\n".join((*parts, said)))
 
 

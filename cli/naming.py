@@ -22,6 +22,7 @@ class Listing(NamedTuple):
     closed: tuple[Entry, ...]
     voided: tuple[Entry, ...]
     refused: tuple[Entry, ...]
+    locked: tuple[Entry, ...] = ()
 
     def device(self, id: object) -> Entry | None:
         """Return the paired device of an id."""
@@ -39,11 +40,12 @@ class Named(NamedTuple):
     closed: tuple[Entry, ...]
     voided: tuple[Entry, ...]
     refused: tuple[Entry, ...]
+    locked: tuple[Entry, ...] = ()
 
     @property
     def words(self) -> str:
         """The device's id, and what people call it."""
-        entry = self.paired or (self.pending[0] if self.pending else {"deviceId": self.id})
+        entry = self.paired or (self.pending or self.locked or ({"deviceId": self.id},))[0]
         name = called(entry)
         return self.id if self.id.startswith(name) else f"{name} {self.id}"
 
@@ -67,6 +69,7 @@ def _listing(found: dict[str, Any]) -> Listing:
         entries("closed"),
         entries("voided"),
         entries("refused"),
+        entries("locked"),
     )
 
 
@@ -80,9 +83,10 @@ async def find_device(door: Door, name: str, at: Mapping[str, int] | None = None
         raise Failure(Exit.USAGE, "device-required", "a device is required", "See which there are: pairing devices list")
     found = await door.call("device.list", {"device": name, **(at or {})})
     held = _listing(found)
-    told = found.get("deviceId") or next((entry.get("deviceId") for entry in (*held.paired, *held.pending)), name)
+    told = found.get("deviceId") or next((entry.get("deviceId") for entry in (*held.paired, *held.pending, *held.locked)), name)
     paired = held.paired[0] if held.paired else None
-    return Named(str(told), held.position, held.recorded_at, paired, held.pending, held.closed, held.voided, held.refused)
+    about = (held.closed, held.voided, held.refused, held.locked)
+    return Named(str(told), held.position, held.recorded_at, paired, held.pending, *about)
 
 
 async def find_request(door: Door, text: str) -> tuple[str, Listing]:

@@ -471,7 +471,11 @@ class Desk:
                 self.doubted.add(ends)
                 self._unbarred.update((ends,) if bars else ())
             raise
-        if ends is not None and not isinstance(outcome, Conflict) and (bars or ends not in self._unbarred):
+        if isinstance(outcome, Conflict):
+            return outcome
+        if isinstance(command, Unlock):
+            self._sure(command.device)
+        elif ends is not None and (bars or ends not in self._unbarred):
             self._sure(ends)
         return outcome
 

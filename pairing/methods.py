@@ -10,7 +10,19 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
-from . import contact_methods, entries, forgetting, history, ids, moments, node_entries, node_methods, vote_methods, watch_methods
+from . import (
+    contact_methods,
+    entries,
+    forgetting,
+    history,
+    ids,
+    lock_methods,
+    moments,
+    node_entries,
+    node_methods,
+    vote_methods,
+    watch_methods,
+)
 from .authority import ADMIN, NODE, OPERATOR, PAIRING, READ, WRITE, normalise
 from .commands import (
     Approve,
@@ -40,8 +52,8 @@ class ApproveParams(Repeatable, frozen=True, kw_only=True):
     seen: Name | None = None
 
 
-class RejectParams(Repeatable, frozen=True, kw_only=True):
-    """One request by its id."""
+class RejectParams(lock_methods.BanParams, frozen=True, kw_only=True):
+    """One request by its id; with `ban` its device is locked in the same step."""
 
     request_id: Name
 
@@ -98,6 +110,8 @@ class Rejected(Struct, frozen=True, rename="camel", omit_defaults=True, kw_only=
 
     request_id: str
     device_id: str
+    banned: bool = False
+    locked_until_ms: int | None = None
     recorded: Receipt | None = None
 
 
@@ -164,6 +178,7 @@ class DeviceList(Struct, frozen=True, rename="camel", kw_only=True):
     closed: tuple[entries.ClosedEntry, ...] = ()
     voided: tuple[entries.VoidedEntry, ...] = ()
     refused: tuple[entries.RefusedEntry, ...] = ()
+    locked: tuple[lock_methods.LockEntry, ...] = ()
 
 
 async def pair_list(call: Call[NoParams]) -> PairList:
@@ -197,7 +212,13 @@ async def device_list(call: Call[ListParams]) -> DeviceList:
         closed=entries.closed(state) if state else (),
         voided=vote_methods.voided(state) if state else (),
         refused=await _refused(call, device) if device and not when.past else (),
+        locked=lock_methods.in_force((await service.views.locks(device=device, at=when.at)).rows, _then(call, when)),
     )
+
+
+def _then(call: Call[Any], when: moments.Moment) -> int:
+    """Return the time at which what is listed is so, in ms."""
+    return when.recorded_at if when.past and when.recorded_at is not None else call.service.clock()
 
 
 async def _state(call: Call[Any], device: str, at: int | None) -> Device:
@@ -250,12 +271,16 @@ async def approve(call: Call[ApproveParams]) -> Approved:
 async def reject(call: Call[RejectParams]) -> Rejected:
     """Say no to exactly one request (protocol §6.5)."""
     fate = await _fate(call, call.params.request_id, Reason.REJECTION_DENIED)
-    command = Reject(
-        device=fate.device, request=call.params.request_id, **call.stamp("device.pair.reject", call.params.request_id)
-    )
+    p = call.params
+    stamp = call.stamp("device.pair.reject", p.request_id)
+    ban = lock_methods.terms(p, stamp["now"]) if p.ban else None
+    command = Reject(device=fate.device, request=p.request_id, ban=ban, break_glass=p.break_glass, **stamp)
     handled = await _truthful(call, fate, call.service.desk.handle(command))
     recorded = await _answered(call, handled, call.params.request_id)
-    return Rejected(request_id=call.params.request_id, device_id=fate.device, recorded=recorded)
+    until = ban.until if ban else None
+    return Rejected(
+        request_id=p.request_id, device_id=fate.device, banned=ban is not None, locked_until_ms=until, recorded=recorded
+    )
 
 
 async def remove(call: Call[RemoveParams]) -> Removed:
@@ -459,6 +484,7 @@ _TABLE: tuple[Method[Any], ...] = (
     Method("node.pair.verify", node_methods.NodeVerifyParams, node_methods.node_pair_verify, PAIRING),
     Method("node.rename", node_methods.NodeRenameParams, node_methods.node_rename, PAIRING),
     *contact_methods.METHODS,
+    *lock_methods.METHODS,
     *forgetting.METHODS,
     Method("skills.bins", AnyParams, skills_bins, None, (NODE,)),
     Method("node.event", AnyParams, node_event, None, (NODE,)),

@@ -87,6 +87,7 @@ class Reason(Enum):
     LOCK_DENIED = "lock-denied"
     UNLOCK_DENIED = "unlock-denied"
     LOCK_PAST = "lock-past"
+    LOCK_TERMS = "lock-terms"
     HANDOFF_TOO_LONG = "handoff-too-long"
     KEY_REUSED = "idempotency-key-reused"
     LABEL_REQUIRED = "label-required"
@@ -414,6 +415,9 @@ SAYINGS: dict[Reason, Saying] = {
         "the device was removed here, and an import brings nobody back",
         "Let it ask again, and approve that: pairing devices list",
         "REMOVED_HERE",
+    ),
+    Reason.LOCK_TERMS: Saying(
+        _INVALID, "a lock cannot have these terms: {problem}", "Mend the terms named.", "LOCK_TERMS", exit=Exit.USAGE
     ),
     Reason.LABEL_REQUIRED: Saying(
         _INVALID, "label required", "Give a label of 1 to 64 characters.", "LABEL_REQUIRED", exit=Exit.USAGE

@@ -6,7 +6,7 @@ thread is started. Who may ask is scrape.py's.
 
 from bisect import bisect_left
 from collections.abc import Callable, Iterator
-from typing import Final
+from typing import Final, Literal
 
 import msgspec
 from msgspec import Struct
@@ -20,8 +20,10 @@ from pairing.events import Means
 from pairing.log.port import Record
 from pairing.refusals import SAYINGS, Reason
 
+from .herald import CHANGED, EXPIRED, LOCKED, REMOVED
 from .watch import Vitals
 
+CUTS: Final = tuple(reason for _, reason in (REMOVED, LOCKED, EXPIRED, CHANGED))
 CONTENT_TYPE: Final = CONTENT_TYPE_PLAIN_0_0_4
 BOUNDS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 _APPROVED: Final = "request.approved"
@@ -31,6 +33,22 @@ _ENDED: Final = {
     "request.superseded": ("none", "superseded"),
     "request.withdrawn": ("none", "withdrawn"),
 }
+
+
+_LOCKED: Final = "device.locked"
+_UNLOCKED: Final = "device.unlocked"
+
+
+class _Lock(Struct, frozen=True):
+    ban: bool
+
+
+class _Unlock(Struct, frozen=True):
+    how: Literal["unlocked", "ended"]
+
+
+_lock = msgspec.json.Decoder(_Lock)
+_unlock = msgspec.json.Decoder(_Unlock)
 
 
 class _Approval(Struct, frozen=True):
@@ -49,6 +67,7 @@ class Now(Struct, frozen=True):
     connections: int
     failing: tuple[str, ...]
     seen: Vitals
+    cut: dict[str, int] = {}
 
 
 class Metrics(Collector):
@@ -60,6 +79,7 @@ class Metrics(Collector):
         self.logins = 0
         self._refusals: dict[tuple[str, Reason], int] = {}
         self._decisions: dict[tuple[str, str], int] = {}
+        self._locks = dict.fromkeys(("locked", "banned", "unlocked", "ended"), 0)
         self._buckets = [0] * (len(BOUNDS) + 1)
         self._spent = 0.0
         self._failed = 0
@@ -80,7 +100,13 @@ class Metrics(Collector):
             self._failed += 1
 
     def heard(self, record: Record) -> None:
-        """Count the end of a request, whichever process recorded it."""
+        """Count the end of a request, a lock, or the end of one, whichever process recorded it."""
+        if record.kind == _LOCKED:
+            self._locks["banned" if _lock.decode(record.body).ban else "locked"] += 1
+            return
+        if record.kind == _UNLOCKED:
+            self._locks[_unlock.decode(record.body).how] += 1
+            return
         if record.kind == _APPROVED:
             key: tuple[str, str] = (_approval.decode(record.body).means, "approved")
         elif (ended := _ENDED.get(record.kind)) is not None:
@@ -105,6 +131,9 @@ class Metrics(Collector):
         yield _counter("pairing_logins", "Logins that succeeded.", self.logins)
         yield self._refused()
         yield self._decided()
+        yield _counted("pairing_locks", "Locks and their ends.", "outcome", self._locks)
+        cut = {why: now.cut.get(why, 0) for why in CUTS}
+        yield _counted("pairing_sessions_cut", "Sessions that were ended, by the reason they were given.", "reason", cut)
         yield self._appends()
         yield _counter("pairing_append_failures", "Appends that are not known to be stored.", self._failed)
         yield _gauge("pairing_connections", "WebSocket connections, logged in or not.", now.connections)
@@ -171,6 +200,13 @@ def _counter(name: str, words: str, value: int) -> Metric:
 
 def _gauge(name: str, words: str, value: float) -> Metric:
     return GaugeMetricFamily(name, words, value=value)
+
+
+def _counted(name: str, words: str, label: str, values: dict[str, int]) -> Metric:
+    family = CounterMetricFamily(name, words, labels=(label,))
+    for value, figure in values.items():
+        family.add_metric((value,), figure)
+    return family
 
 
 def _labelled(name: str, words: str, label: str, values: dict[str, float] | dict[str, int]) -> Metric:

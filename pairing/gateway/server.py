@@ -35,6 +35,7 @@ from pairing.verdict import PAIRING_REASONS, Method, Presented, Verdict
 
 from . import frames, login, scrape
 from .address import Networks, locate, neighbourhood
+from .aging import Aging
 from .clients import is_probe
 from .connect import (
     Features,
@@ -119,6 +120,7 @@ class Gateway:
         self.metrics = Metrics(self._now)
         self.herald = Herald(house.events, house.service.desk, house.registry, self._heard)
         self.watch = Watch(house.events, house.service.views, lambda: self.herald.position, house.machine)
+        self.aging = Aging(house.service)
         self._proxies = Networks(house.rules.trusted_proxies)
         self._gate = asyncio.Lock()
         self._opening = anyio.Lock()
@@ -150,6 +152,7 @@ class Gateway:
             await tasks.start(self.herald.run)
             tasks.start_soon(self._tick)
             tasks.start_soon(self._reap)
+            tasks.start_soon(self.aging.run)
             tasks.start_soon(self.watch.run)
             self.watch.phase = None
             try:
@@ -193,7 +196,15 @@ class Gateway:
 
     def _now(self) -> Now:
         watch, service = self.watch, self.service
-        return Now(service.clock(), service.started_at, self.registry.by_role(), self._links, watch.failing, watch.seen)
+        return Now(
+            service.clock(),
+            service.started_at,
+            self.registry.by_role(),
+            self._links,
+            watch.failing,
+            watch.seen,
+            self.registry.cut,
+        )
 
     def _uptime(self) -> int:
         return max(0, self.service.clock() - self.service.started_at)

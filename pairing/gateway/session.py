@@ -152,11 +152,12 @@ def _malformed(parsed: Malformed) -> bytes:
 
 
 class Registry:
-    """The live sessions of one gateway process, by connection and by device."""
+    """The live sessions of one gateway process, by connection and by device; `cut` counts those it ended, by close reason."""
 
     def __init__(self) -> None:
         self._all: dict[str, Session] = {}
         self._by_device: dict[str, dict[str, Session]] = {}
+        self.cut: dict[str, int] = {}
 
     def __len__(self) -> int:
         return len(self._all)
@@ -187,6 +188,8 @@ class Registry:
         """End sessions of a device."""
         for session in self.of_device(device):
             if which(session):
+                if session.fenced is None:
+                    self.cut[reason] = self.cut.get(reason, 0) + 1
                 session.fence(code, reason)
 
     def tell(self, event: Broadcast, *, to: Callable[[Session], bool] = lambda _: True) -> None:
