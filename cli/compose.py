@@ -19,23 +19,27 @@ from pairing import keyring as keys
 from pairing.authority import OPERATOR_SCOPES
 from pairing.certificate import CertificateUnreadable, expires_at
 from pairing.commands import Caller
+from pairing.custody import Custody
 from pairing.desk import Desk
 from pairing.events import Actor
 from pairing.following import Following
 from pairing.log.sqlite import SqliteLog
 from pairing.machine import Machine, descriptors_left, disk_left
+from pairing.notary import Notary
 from pairing.refusals import PairingError
 from pairing.service import Nobody, Service, Sessions
 from pairing.settings import KEYS, Settings, config_path, policy_digest
 from pairing.settings.kinds import plain
 from pairing.tokens import Keyring
 from projections.activity import Activity
+from projections.follow import Progress
+from projections.merkle import MerkleTree
 from projections.views import Views
 
 if TYPE_CHECKING:
     pass
 
-LOG, VIEWS, ACTIVITY = "log.db", "views.db", "activity.db"
+LOG, VIEWS, ACTIVITY, MERKLE = "log.db", "views.db", "activity.db", "merkle.db"
 
 
 class NoLog(PairingError):
@@ -157,14 +161,49 @@ async def open_all(
         try:
             views = await Views.open(log, home / VIEWS, activity)
             try:
-                service = replace(_service(settings, log, views, keyring, sessions), notes=activity)
-                yield Opened(service, log, views, activity)
+                async with _custody(home, log, keyring) as custody:
+                    service = replace(_service(settings, log, views, keyring, sessions), notes=activity, custody=custody)
+                    yield Opened(service, log, views, activity)
             finally:
                 await views.close()
         finally:
             await activity.close()
     finally:
         await log.close()
+
+
+@asynccontextmanager
+async def open_custody(
+    home: Path, *, progress: Progress | None = None, env: Mapping[str, str] = os.environ
+) -> AsyncIterator[Custody]:
+    """Open a state folder's log to be read and copied, beside a gateway or without one.
+
+    Nothing is made but, where something is signed, the tree over the log; without a gateway key nothing can be signed.
+    Raises `NoLog`, `KeyUnusable`, `LogError`.
+    """
+    if not _there(home / LOG):
+        raise NoLog(home)
+    log = await SqliteLog.open(home / LOG, readonly=True)
+    try:
+        async with _custody(home, log, keys.load(home, env.get(keys.ENV)), progress) as custody:
+            yield custody
+    finally:
+        await log.close()
+
+
+def _there(path: Path) -> bool:
+    return os.path.lexists(path)
+
+
+@asynccontextmanager
+async def _custody(
+    home: Path, log: SqliteLog, keyring: Keyring | None, progress: Progress | None = None
+) -> AsyncIterator[Custody]:
+    tree = MerkleTree(log, home / MERKLE, progress)
+    try:
+        yield Custody(home / LOG, log, Notary(log, keyring, tree) if keyring else None)
+    finally:
+        await tree.close()
 
 
 def _service(settings: Settings, log: SqliteLog, views: Views, keyring: Keyring, sessions: Sessions | None) -> Service:

@@ -1,156 +1,128 @@
-"""`pairing log`: the event log itself. Reads only, beside a running gateway or without one; never makes a log (A20, D1)."""
+"""`pairing log`: the event log itself. Reads and copies, beside a running gateway or without one; never makes a log (A20, D1)."""
 
-import os
-import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-from .options import json_option
+from .log_copies import backup, bring_in, export
+from .log_door import lent
+from .log_proofs import checkpoint, key, receipt
+from .options import Reach, reaching
 from .running import answer
 from .voice import Failure, Told, age, clock, fields, moment, plain
 
-if TYPE_CHECKING:
-    from pairing.log.chain import Fault
-    from pairing.log.port import Mark, Record
-    from pairing.log.sqlite import SqliteLog
-
-_BATCH = 2_000
 _SHOWN = 20
-_UNANCHORED = "Not checked: whether rows are missing after the last one; that needs a mark that was kept elsewhere."
+_PLACE = {
+    "truncation": "whether rows are missing after the last one; that needs a checkpoint that was kept elsewhere: "
+    "pairing log verify --checkpoint FILE",
+    "commands": "the command column of {unnamed} rows, whose meta names no command",
+    "forgotten": "the personal part of {forgotten} rows, which was erased; its hash is in the chain",
+    "unknownKinds": "what {unknown} events mean whose kinds this version does not know; their bytes are whole",
+}
 
 
 @click.group("log", invoke_without_command=True)
 @click.pass_context
 def log(context: click.Context) -> None:
-    """Look at the event log itself."""
+    """Look at the event log itself: whether it is whole, proofs of that, and copies.
+
+    It is read where it lies, beside a running gateway or without one. With --url the gateway there is asked.
+    """
     if context.invoked_subcommand is None:
         click.echo(context.get_help())
 
 
+for _command in (checkpoint, receipt, key, export, bring_in, backup):
+    log.add_command(_command)
+
+
 @log.command("status")
-@json_option
-def status(as_json: bool) -> None:
-    """Say where the log is, how far it goes and what its last row is."""
-    answer(_status, as_json)
+@reaching
+def status(reach: Reach) -> None:
+    """Say where the log is, how far it goes, what its last row is, and by which key it is signed for."""
+    answer(lambda: _status(reach), reach.as_json)
 
 
 @log.command("verify")
-@json_option
-def verify(as_json: bool) -> None:
-    """Check every row: hashes, positions, versions of every stream, times.
+@click.option(
+    "--checkpoint", type=click.Path(path_type=Path), metavar="FILE", help='One that was kept elsewhere; "-" is standard input.'
+)
+@click.option("--key", "vkey", metavar="VKEY", help="The verifier key it is signed with, where that is not this gateway's.")
+@reaching
+def verify(checkpoint: Path | None, vkey: str | None, reach: Reach) -> None:
+    """Check every row: hashes, positions, versions, times, commands, and the tables, indexes and triggers around them.
 
-    Exit code 7 where something is wrong; every fault is named by its position.
+    With a checkpoint that was kept elsewhere a cut-off end shows, too. Exit code 7 where something is wrong; every fault is
+    named by its position, and what could not be checked is said.
     """
-    answer(_verify, as_json)
+    answer(lambda: _verify(reach, checkpoint, vkey), reach.as_json)
 
 
-@asynccontextmanager
-async def _opened() -> "AsyncIterator[tuple[Path, SqliteLog]]":
-    from pairing.log.sqlite import SqliteLog
-    from pairing.refusals import Exit
-    from pairing.settings.home import default_home
-
-    from .logs import configure
-
-    path = default_home(os.environ) / "log.db"
-    if not _there(path):
-        raise Failure(Exit.NOT_FOUND, "no-log", f"there is no log at {path}", "Start the gateway once: pairing serve")
-    configure("error", "console")
-    events = await SqliteLog.open(path, readonly=True)
-    try:
-        yield path, events
-    finally:
-        await events.close()
-
-
-def _there(path: Path) -> bool:
-    return os.path.lexists(path)
-
-
-async def _status() -> Told:
-    async with _opened() as (path, events):
-        head = await events.head()
-        last = await events.scan(after=head.position - 1, limit=1) if head.position else ()
-        streams: set[str] = set()
-        async for batch in _batches(events, head.position, "Counting streams"):
-            streams.update(record.stream for record in batch)
-    at = last[0].recorded_at if last else None
-    size = sum(file.stat().st_size for file in (path, Path(f"{path}-wal")) if file.exists())
-    document = {
-        "path": str(path),
-        "position": head.position,
-        "streams": len(streams),
-        "bytes": size,
-        "hash": head.hash.hex(),
-        "lastRecordedAtMs": at,
-    }
+async def _status(reach: Reach) -> Told:
+    async with lent(reach) as door:
+        found = await door.call("log.status")
+    at = found.get("lastRecordedAtMs")
     rows = [
-        ("path", str(path)),
-        ("position", str(head.position)),
-        ("streams", str(len(streams))),
-        ("size", f"{size} bytes"),
-        ("hash", head.hash.hex()),
+        ("path", plain(found["path"], 4096)),
+        ("position", str(found["position"])),
+        ("streams", str(found["streams"])),
+        ("size", f"{found['bytes']} bytes"),
+        ("hash", plain(found["hash"])),
         ("last", "no event yet" if at is None else f"{moment(at)} ({age(at, clock())})"),
     ]
-    return Told(document, fields(rows, ""))
+    rows += [("verifier key", plain(one, 200)) for one in found["verifiers"]]
+    return Told(found, fields(rows, ""))
 
 
-async def _verify() -> Told:
-    from pairing.log.chain import Verifier
+async def _verify(reach: Reach, checkpoint: Path | None, vkey: str | None) -> Told:
+    from .log_door import anchored, text_of
 
-    verifier = Verifier()
-    faults: list[Fault] = []
-    checked = 0
-    async with _opened() as (path, events):
-        head = await events.head()
-        async for batch in _batches(events, head.position, "Verifying"):
-            checked += len(batch)
-            faults.extend(verifier.faults(batch))
-        # The chain proves the rows; this the ways to them.
-        structure = await events.examine()
-    return _verdict(path, checked, head, faults, structure)
+    note = None if checkpoint is None else text_of(checkpoint)
+    async with lent(reach, doing="Verifying") as door:
+        if note is not None and vkey is not None:
+            found = await anchored(door, note, vkey)
+        else:
+            found = await door.call("log.verify", {} if note is None else {"checkpoint": note})
+        path = door.path
+    return _verdict(path, found)
 
 
-def _verdict(path: Path, checked: int, head: "Mark", faults: "list[Fault]", structure: tuple[str, ...]) -> Told:
+def _verdict(path: str, found: dict[str, Any]) -> Told:
     from pairing.refusals import Exit
 
-    document: dict[str, Any] = {
-        "path": str(path),
-        "position": head.position,
-        "rows": checked,
-        "hash": head.hash.hex(),
-        "faults": [{"position": f.position, "stream": f.stream, "why": f.why} for f in faults],
-        "structure": list(structure),
-        "notChecked": ["truncation"],
-    }
-    if not faults and not structure:
-        said = f"Verified {checked} {'row' if checked == 1 else 'rows'} of {path}: every hash, version, time and index fits."
-        return Told(document, f"{said}\n  last hash  {head.hash.hex()}", (_UNANCHORED,))
-    lines = [f"  position {f.position}  {plain(f.stream, 128)}  {f.why}" for f in faults[:_SHOWN]]
-    if len(faults) > _SHOWN:
-        lines.append(f"  and {len(faults) - _SHOWN} more")
-    lines += [f"  storage  {plain(line, 256)}" for line in structure[:_SHOWN]]
-    count = f"{len(faults)} {'fault' if len(faults) == 1 else 'faults'}"
-    where = f" at position {faults[0].position}: {count} in {checked} rows" if faults else " in its indexes; every row is whole"
+    document = {"path": path, **found}
+    anchor = found["anchor"]
+    notes = tuple(f"Not checked: {_PLACE[gap].format(**_figures(found))}." for gap in found["notChecked"])
+    missed = anchor["why"] if anchor else None
+    if not (found["faultCount"] or found["structure"] or missed):
+        count = found["rows"]
+        said = f"Verified {count} {'row' if count == 1 else 'rows'} of {path}: every hash, version, time and index fits."
+        if anchor:
+            said += f"\n  checkpoint  its first {anchor['size']} rows are those that were signed for"
+        return Told(document, f"{said}\n  last hash  {found['hash']}", notes)
+    faults = found["faults"]
+    lines = [f"  position {f['position']}  {plain(f['stream'], 128)}  {f['why']}" for f in faults[:_SHOWN]]
+    if found["faultCount"] > len(lines):
+        lines.append(f"  and {found['faultCount'] - len(lines)} more")
+    lines += [f"  storage  {plain(line, 256)}" for line in found["structure"][:_SHOWN]]
+    lines += [f"  checkpoint  {missed}"] if missed else []
     raise Failure(
         Exit.BROKEN,
         "log-damaged",
-        f"{path} is damaged{where}",
+        f"{path} is damaged{_where(found)}",
         "Keep this file, and put a copy back that verifies. Streams without a fault go on working.",
         details=document,
-        lines=lines,
+        lines=[*lines, *notes],
     )
 
 
-async def _batches(events: "SqliteLog", end: int, doing: str) -> "AsyncIterator[tuple[Record, ...]]":
-    """Yield the rows up to a position, with progress where a person watches."""
-    after, shown = 0, sys.stderr.isatty() and end > _BATCH
-    while after < end and (batch := await events.scan(after=after, limit=min(_BATCH, end - after))):
-        yield batch
-        after = batch[-1].position
-        if shown:
-            click.echo(f"\r{doing}: {after} of {end}", err=True, nl=after >= end)
+def _where(found: dict[str, Any]) -> str:
+    if count := found["faultCount"]:
+        words = f"{count} {'fault' if count == 1 else 'faults'} in {found['rows']} rows"
+        return f" at position {found['faults'][0]['position']}: {words}"
+    return " in its indexes; every row is whole" if found["structure"] else ": it is not what was signed for"
+
+
+def _figures(found: dict[str, Any]) -> dict[str, int]:
+    return {"unnamed": found["unnamed"], "forgotten": found["forgotten"], "unknown": sum(found["unknownKinds"].values())}

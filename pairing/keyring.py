@@ -27,12 +27,14 @@ def load(home: Path, env: str | None = None) -> Keyring | None:
     """
     if env:
         return _parse(env, ENV)
-    path = home / FILE
+    return read(home / FILE) if os.path.lexists(home / FILE) else None
+
+
+def read(path: Path) -> Keyring:
+    """Read a key file. Raises `KeyUnusable`, also where it is not there."""
     try:
         mode = path.stat().st_mode
         text = path.read_text("ascii")
-    except FileNotFoundError:
-        return None
     except (OSError, UnicodeError) as error:
         kind = error.__class__.__name__
         raise KeyUnusable(f"{path} cannot be read ({kind}). Give it back to this user: chmod 600 {path}") from error
@@ -61,6 +63,11 @@ def create(home: Path) -> Keyring:
     if keyring is None:
         raise KeyUnusable(f"{path} vanished while it was made. Start again.")
     return keyring
+
+
+def text(keyring: Keyring) -> str:
+    """Return keys as their file holds them, one a line, the present one first. It is all secret."""
+    return "".join(f"{_PREFIX}{b64url(key.secret)}\n" for key in (keyring.current, *keyring.older))
 
 
 def _parse(text: str, where: str) -> Keyring:

@@ -17,6 +17,7 @@ from . import (
     history,
     ids,
     lock_methods,
+    log_methods,
     moments,
     node_entries,
     node_methods,
@@ -486,6 +487,7 @@ _TABLE: tuple[Method[Any], ...] = (
     *contact_methods.METHODS,
     *lock_methods.METHODS,
     *forgetting.METHODS,
+    *log_methods.METHODS,
     Method("skills.bins", AnyParams, skills_bins, None, (NODE,)),
     Method("node.event", AnyParams, node_event, None, (NODE,)),
 )

@@ -155,7 +155,7 @@ def _ask(state: NodeState, c: AskNode) -> Events:
     elif covered(state, c):
         return ()
     old = state.pending
-    if old is not None and old.digest == _digest(c, old.request):
+    if old is not None and old.digest == surface_digest(c, old.request):
         return ()
     requested = NodeRequested(
         at=c.now,
@@ -173,7 +173,7 @@ def _ask(state: NodeState, c: AskNode) -> Events:
         repair=state.approval is not None,
         replaces=old.request if old else None,
         named=c.named,
-        digest=_digest(c, c.request),
+        digest=surface_digest(c, c.request),
     )
     return (requested,)
 
@@ -186,7 +186,8 @@ def covered(state: NodeState, c: AskNode) -> bool:
     return set(tidy(c.commands)) <= set(approval.commands) and set(tidy(c.caps)) <= set(approval.caps)
 
 
-def _digest(c: AskNode, request: str) -> str:
+def surface_digest(c: AskNode | NodeRequested, request: str) -> str:
+    """Return what stands for a surface as a reviewer saw it: 32 hex characters of SHA-256 over all of it."""
     surface = (sorted(tidy(c.caps)), sorted(tidy(c.commands)))
     about = (c.platform, c.family, c.model, c.version, c.core_version, c.ui_version, c.named)
     return hashlib.sha256(msgspec.json.encode(("pairing node v1", request, c.node, surface, about))).hexdigest()[:32]

@@ -15,7 +15,7 @@ from .log.checkpoint import Checkpoint
 from .log.errors import LogEmpty, StreamDamaged
 from .log.merkle import Nodes, consistency, extends, inclusion, root
 from .log.note import Verifier
-from .log.port import EventLog, Mark
+from .log.port import EventLog
 from .log.receipt import Receipt
 from .refusals import Reason, Refused
 from .tokens import Keyring
@@ -56,6 +56,10 @@ class Notary:
         """Return by what its checkpoints are known, the present key first. Raises `LogEmpty`."""
         return checkpoint.verifiers(self._keyring, await self.origin())
 
+    async def read(self, note: str) -> Checkpoint:
+        """Read a checkpoint that this gateway has signed, of this log or another. Raises `NoteUnusable`."""
+        return checkpoint.opened(note, checkpoint.verifiers(self._keyring, checkpoint.unjudged(note).origin))
+
     async def checkpoint(self, since: str | None = None) -> Signed:
         """Sign for the log as it stands.
 
@@ -63,7 +67,7 @@ class Notary:
         `NoteUnusable` where it is not ours, `LogEmpty`, `StreamDamaged`.
         """
         name = await self.origin()
-        old = None if since is None else checkpoint.opened(since, await self.verifiers())
+        old = None if since is None else await self.read(since)
         head = await self._log.head()
         if old is not None and old.size > head.position:
             raise forked(old, head.position, f"the log ends at position {head.position}: its end was cut off")
@@ -98,10 +102,6 @@ class Notary:
             signed.checkpoint.size, lambda nodes: inclusion(position - 1, signed.checkpoint.size, nodes)
         )
         return receipt.make(record, before.hash, proof, signed.note)
-
-    async def head(self) -> Mark:
-        """Return the mark of the last row."""
-        return await self._log.head()
 
 
 def forked(old: Checkpoint, position: int, why: str) -> Refused:

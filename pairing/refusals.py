@@ -115,6 +115,7 @@ class Reason(Enum):
     NEWER_WRITER = "newer-writer"
     UNKNOWN_POSITION = "unknown-position"
     LOG_FORKED = "log-forked"
+    NO_LOG_FILE = "no-log-file"
     BUSY = "busy"
     HISTORY_CHANGED = "history-changed"
     FENCED = "session-ended"
@@ -497,6 +498,13 @@ SAYINGS: dict[Reason, Saying] = {
         "See how far the log goes: pairing log status",
         "UNKNOWN_POSITION",
         exit=Exit.NOT_FOUND,
+    ),
+    Reason.NO_LOG_FILE: Saying(
+        "UNAVAILABLE",
+        "this gateway keeps its log in no file, or has no key to sign for it",
+        "Ask the gateway whose log it is: pairing log status",
+        "NO_LOG_FILE",
+        exit=Exit.BROKEN,
     ),
     Reason.LOG_FORKED: Saying(
         "UNAVAILABLE",

@@ -13,6 +13,7 @@ from msgspec import Struct
 from . import ids
 from .authority import OPERATOR
 from .commands import ANY_TERMS, Caller, Terms
+from .custody import Custody
 from .desk import Desk, Handled
 from .entries import Node, Presence
 from .events import Personal
@@ -77,6 +78,7 @@ class Service:
     host: str = ""
     config_path: str = ""
     config: Mapping[str, Any] = field(default_factory=dict)
+    custody: Custody | None = None
 
 
 class Call(Struct, Generic[P], frozen=True):

@@ -6,6 +6,8 @@ Reading by stream or command judges every row on its own, against the hash of th
 import json
 import sqlite3
 from collections.abc import Iterable, Sequence
+from contextlib import closing
+from importlib.resources import files
 from typing import Any
 
 from . import chain
@@ -106,6 +108,13 @@ def head(connection: sqlite3.Connection) -> Mark:
     return chain.GENESIS if row is None else Mark(row[0], row[1])
 
 
+def figures(connection: sqlite3.Connection) -> tuple[int, int | None]:
+    """Return how many streams there are, and when the last row was recorded."""
+    (streams,) = connection.execute("SELECT count(*) FROM streams").fetchone()
+    last = connection.execute("SELECT recorded_at FROM events ORDER BY position DESC LIMIT 1").fetchone()
+    return streams, None if last is None else last[0]
+
+
 def examine(connection: sqlite3.Connection) -> tuple[str, ...]:
     """Return what SQLite finds wrong with its own pages and indexes, or nothing."""
     try:
@@ -114,7 +123,20 @@ def examine(connection: sqlite3.Connection) -> tuple[str, ...]:
         if not corrupt(error):
             raise
         return (str(error),)
-    return () if told == ["ok"] else tuple(told)
+    return (*(() if told == ["ok"] else told), *_schema_flaws(connection))
+
+
+def _schema_flaws(connection: sqlite3.Connection) -> list[str]:
+    """Say which tables, indexes and triggers are not as this schema makes them: those are what keeps the rows as they are."""
+    sql = "SELECT type || ' ' || name, sql FROM sqlite_schema WHERE sql IS NOT NULL"
+    with closing(sqlite3.connect(":memory:")) as fresh:
+        fresh.executescript(files(__package__).joinpath("schema.sql").read_text("utf-8"))
+        expected = dict(fresh.execute(sql).fetchall())
+    there = {name.decode("utf-8", "replace"): text.decode("utf-8", "replace") for name, text in connection.execute(sql)}
+    # Tables of statistics are SQLite's own.
+    odd = {name for name in there.keys() ^ expected.keys() if " sqlite_" not in name}
+    odd |= {name for name in there.keys() & expected.keys() if there[name] != expected[name]}
+    return [f"the {name} is not what this schema has" for name in sorted(odd)]
 
 
 def _ordered(rows: list[Any], after: int) -> list[Any]:

@@ -1,0 +1,115 @@
+"""`pairing log checkpoint`, `receipt` and `key`: signed words about the log, to be kept where this host cannot reach them."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from .options import Reach, reaching
+from .running import answer
+from .voice import Told, fields, plain
+
+_out = click.option("--out", type=click.Path(path_type=Path), metavar="FILE", help='Where to write it; "-" is standard output.')
+
+
+@click.command("checkpoint")
+@_out
+@click.option(
+    "--since", type=click.Path(path_type=Path), metavar="FILE", help="An older checkpoint, to be shown to be its beginning."
+)
+@reaching
+def checkpoint(out: Path | None, since: Path | None, reach: Reach) -> None:
+    """Sign for the log as it stands: how many rows, and their Merkle root.
+
+    Keep it on another host: with it `pairing log verify --checkpoint FILE` finds a cut-off end. A FILE that exists is replaced
+    only by a checkpoint that continues it.
+    """
+    answer(lambda: _checkpoint(reach, out, since), reach.as_json)
+
+
+@click.command("receipt")
+@click.argument("position", type=click.IntRange(min=1))
+@_out
+@reaching
+def receipt(position: int, out: Path | None, reach: Reach) -> None:
+    """Prove the event at POSITION to somebody who has not got the log.
+
+    A receipt holds the event without what points at a person, its path to the Merkle root, and a checkpoint. Anybody can check
+    it with `scripts/verify_log.py receipt FILE --key VKEY`.
+    """
+    answer(lambda: _receipt(reach, position, out), reach.as_json)
+
+
+@click.command("key")
+@reaching
+def key(reach: Reach) -> None:
+    """Print the verifier keys of this log's checkpoints, the present one first. They are public."""
+    answer(lambda: _key(reach), reach.as_json)
+
+
+async def _checkpoint(reach: Reach, out: Path | None, since: Path | None) -> Told:
+    from .log_door import lent, text_of
+
+    before = None if since is None else text_of(since)
+    if before is None and out is not None and _replaces(out):
+        before = text_of(out)
+    async with lent(reach, doing="Hashing") as door:
+        found = await door.call("log.checkpoint", {} if before is None else {"since": before})
+    if out is None or not _file(out):
+        return Told(found, found["note"].rstrip("\n"), () if out else ("Keep it elsewhere: --out FILE writes it to one.",))
+    _write(out, found["note"])
+    rows = [("rows", str(found["size"])), ("root", found["root"]), ("origin", plain(found["origin"], 200))]
+    if found["since"] is not None:
+        rows.append(("continues", f"the checkpoint of {found['since']} rows"))
+    return Told({**found, "path": str(out)}, f"Wrote {out}\n{fields(rows)}", ("Keep a copy on another host.",))
+
+
+async def _receipt(reach: Reach, position: int, out: Path | None) -> Told:
+    import json
+
+    from .log_door import lent
+
+    async with lent(reach, doing="Hashing") as door:
+        found = await door.call("log.receipt", {"position": position})
+    text = json.dumps(found, indent=2) + "\n"
+    if out is None or not _file(out):
+        return Told(found, text.rstrip("\n"))
+    _write(out, text)
+    said = f"Wrote {out}\n{fields([('event', _event(found)), ('checkpoint', _claim(found['checkpoint']))])}"
+    return Told({"path": str(out), "receipt": found}, said, (f"Check it: scripts/verify_log.py receipt {out} --key VKEY",))
+
+
+async def _key(reach: Reach) -> Told:
+    from pairing.log.errors import LogEmpty
+
+    from .log_door import lent
+
+    async with lent(reach) as door:
+        found = await door.call("log.status")
+    if not found["position"]:
+        raise LogEmpty
+    return Told({"origin": found["origin"], "verifiers": found["verifiers"]}, "\n".join(found["verifiers"]))
+
+
+def _event(found: dict[str, Any]) -> str:
+    row = found["row"]
+    return f"{plain(row['kind'])} of {plain(row['stream'], 128)} at position {row['position']}"
+
+
+def _claim(note: str) -> str:
+    origin, size = note.split("\n")[:2]
+    return f"{size} rows of {plain(origin, 200)}"
+
+
+def _file(out: Path | None) -> bool:
+    return out is not None and str(out) != "-"
+
+
+def _replaces(out: Path) -> bool:
+    return _file(out) and out.exists()
+
+
+def _write(out: Path, text: str) -> None:
+    from pairing.settings.home import write_private
+
+    write_private(out, text)
