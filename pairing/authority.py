@@ -57,11 +57,13 @@ Verb: TypeAlias = Literal[
     "forget",
     "enrol",
     "import",
+    "restore",
+    "undo",
 ]
 _FREE: frozenset[Verb] = frozenset({"read", "reject", "rename", "remove-node"})
 _HELD: frozenset[Verb] = frozenset({"approve-node", "hooks"})
 _CONTAINED: frozenset[Verb] = frozenset(
-    {"approve", "rotate", "revoke", "remove", "lock", "unlock", "break-glass", "forget", "enrol", "import"}
+    {"approve", "rotate", "revoke", "remove", "lock", "unlock", "break-glass", "forget", "enrol", "import", "restore", "undo"}
 )
 
 
@@ -151,7 +153,7 @@ def may(verb: Verb, caller: Caller, target: Target) -> Ruling:
         return Ruling(False, "foreign")
     if verb in _FREE:
         return Ruling(True, "allowed")
-    if verb == "forget" and ADMIN not in held:
+    if verb in {"forget", "restore"} and ADMIN not in held:
         return Ruling(False, "scope", ADMIN)
     if verb in _HELD:
         return _contained(tidy(caller.scopes), target)

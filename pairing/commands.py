@@ -249,6 +249,50 @@ class Forget(DeviceBound, frozen=True, kw_only=True):
     rows: int
 
 
+class FormerToken(Struct, frozen=True):
+    """What the token of a role covered at some position, revoked ones left out; `under` as in `TokenIssued`."""
+
+    role: str
+    scopes: tuple[str, ...]
+    under: str | None
+
+
+class FormerGrant(Struct, frozen=True, kw_only=True):
+    """A grant as it was at some position. `created_at` in ms."""
+
+    key: str
+    role: str
+    roles: tuple[str, ...]
+    scopes: tuple[str, ...]
+    platform: str | None
+    family: str | None
+    client_id: str | None
+    client_mode: str | None
+    named: str
+    created_at: int
+    tokens: tuple[FormerToken, ...]
+
+
+class RestoreDevice(DeviceBound, frozen=True, kw_only=True):
+    """Take a device back to how it stood at position `to`: `former` is its grant then, None where it had none.
+
+    Roles in `ended` were revoked on purpose after it and stay so (V7). `epoch` None undoes a single act, by who may do as much
+    themselves; a restore takes operator.admin. `labelled` is the keyed tag of the label then (in `personal`); `relabel` says
+    whether the label goes back too. `lock` is what kept it out then.
+    """
+
+    to: int
+    epoch: int | None
+    former: FormerGrant | None
+    ended: tuple[str, ...]
+    issue: str
+    key: str
+    labelled: str | None = None
+    relabel: bool = False
+    lock: Ban | None = None
+    lifetimes: Lifetimes = ()
+
+
 class Vouched(Struct, frozen=True, kw_only=True):
     """A token that another gateway made, by the keyed hash of its value; times in ms."""
 
@@ -301,6 +345,16 @@ DeviceCommand: TypeAlias = (
     | Elapse
     | Remind
     | ExpireIdle
+    | Approve
+    | Reject
+    | Expire
+    | Remove
+    | Rename
+    | Rotate
+    | Revoke
+    | Forget
+    | ImportDevice
+    | RestoreDevice
 )
 
 
@@ -390,7 +444,25 @@ class ImportNode(NodeBound, frozen=True, kw_only=True):
     approved_at: int
 
 
-NodeCommand: TypeAlias = AskNode | ApproveNode | RejectNode | RemoveNode | RenameNode | ForgetNode | ImportNode
+class FormerSurface(Struct, frozen=True, kw_only=True):
+    """An approved surface as it was at some position. `created_at` in ms."""
+
+    caps: tuple[str, ...]
+    commands: tuple[str, ...]
+    created_at: int
+
+
+class RestoreNode(NodeBound, frozen=True, kw_only=True):
+    """Take what a node may run back to how it stood at position `to`; `former` None: nothing was approved then."""
+
+    to: int
+    epoch: int | None
+    former: FormerSurface | None
+    issue: str
+    key: str
+
+
+NodeCommand: TypeAlias = AskNode | ApproveNode | RejectNode | RemoveNode | RenameNode | ForgetNode | ImportNode | RestoreNode
 
 
 class HookBound(Command, frozen=True, kw_only=True):
@@ -510,4 +582,11 @@ class Stop(Command, frozen=True, kw_only=True):
     instance: str
 
 
-GatewayCommand: TypeAlias = Start | Stop
+class Restore(Command, frozen=True, kw_only=True):
+    """Begin a new timeline, from how things stood at position `to`; for one device, or for all."""
+
+    to: int
+    device: str | None
+
+
+GatewayCommand: TypeAlias = Start | Stop | Restore

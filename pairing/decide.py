@@ -26,6 +26,7 @@ from .commands import (
     Remind,
     Remove,
     Rename,
+    RestoreDevice,
     Revoke,
     Rotate,
     Silence,
@@ -59,6 +60,7 @@ from .events import (
 )
 from .permits import everything, permit
 from .refusals import Reason, Refused
+from .restoring import restore_device
 
 Events = tuple[DeviceEvent, ...]
 
@@ -94,6 +96,8 @@ def decide(state: Device, command: DeviceCommand) -> Events:
             return _revoke(state, command)
         case Forget():
             return _forget(state, command)
+        case RestoreDevice():
+            return restore_device(state, command)
         case ImportDevice():
             return adopt(state, command)
         case Lock():

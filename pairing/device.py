@@ -13,6 +13,7 @@ from msgspec.structs import replace
 from .authority import belongs, covers, normalise
 from .commands import Standing, Wanted
 from .events import (
+    DeviceAbandoned,
     DeviceDescribed,
     DeviceEvent,
     DeviceForgotten,
@@ -21,6 +22,7 @@ from .events import (
     DevicePaired,
     DeviceRemoved,
     DeviceRenamed,
+    DeviceRestored,
     DeviceUnlocked,
     DeviceUpgraded,
     GlassBroken,
@@ -36,10 +38,12 @@ from .events import (
     RequestSuperseded,
     RequestUnendorsed,
     RequestWithdrawn,
+    TokenAbandoned,
     TokenDue,
     TokenExpired,
     TokenImported,
     TokenIssued,
+    TokenNarrowed,
     TokenRevoked,
     TokenRotated,
     TokenWidened,
@@ -100,13 +104,13 @@ class Token(Struct, frozen=True, gc=False):
 
 
 class Retired(Struct, frozen=True, gc=False):
-    """A generation that is no more: rotated away, because somebody else may have it or not, revoked, or ended with its device."""
+    """A generation that is no more: replaced (because somebody else may have it, or not), ended, or of a timeline left."""
 
     role: str
     issue: str
     key: str
     at: int
-    how: Literal["rotated", "compromised", "revoked", "removed", "expired"]
+    how: Literal["rotated", "compromised", "revoked", "removed", "expired", "abandoned"]
     proof: str | None = None
 
 
@@ -321,10 +325,18 @@ def evolve(state: Device, event: DeviceEvent | Unknown) -> Device:
         case DeviceRenamed():
             return replace(state, labelled=event.labelled)
         case DeviceRemoved():
-            return _removed(state, event)
+            return _ended(state, event.at, "removed")
         case DeviceForgotten():
             # The label itself is gone: it may be given anew.
             return replace(state, labelled=None)
+        case DeviceRestored():
+            return replace(state, grant=_restored(state.grant, event))
+        case DeviceAbandoned():
+            return _ended(state, event.at, "abandoned")
+        case TokenNarrowed():
+            return _narrowed(state, event)
+        case TokenAbandoned():
+            return _abandoned(state, event)
         case DeviceImported():
             return replace(state, grant=_imported(event), labelled=state.labelled or event.labelled)
         case TokenImported():
@@ -484,9 +496,9 @@ def _described(grant: Grant | None, event: DeviceDescribed) -> Grant | None:
     return grant and replace(grant, client_id=event.client_id, client_mode=event.client_mode, named=event.named)
 
 
-def _removed(state: Device, event: DeviceRemoved) -> Device:
+def _ended(state: Device, at: int, how: Literal["removed", "abandoned"]) -> Device:
     tokens = state.grant.tokens if state.grant else ()
-    ended = [old for token in tokens for old in (*_predecessor(token, event.at), _retire(token, event.at, "removed"))]
+    ended = [old for token in tokens for old in (*_predecessor(token, at), _retire(token, at, how))]
     return replace(state, grant=None, retired=_remembered(state.retired, *ended))
 
 
@@ -502,6 +514,24 @@ def _predecessor(token: Token, at: int) -> tuple[Retired, ...]:
     """Return the generation that was still accepted beside a token, as one that is no more."""
     past = token.handoff
     return () if past is None else (Retired(token.role, past.issue, past.key, at, "rotated", past.proof),)
+
+
+def _restored(before: Grant | None, event: DeviceRestored) -> Grant:
+    return Grant(
+        key=event.key,
+        means="restored",
+        role=event.role,
+        roles=event.roles,
+        scopes=event.scopes,
+        platform=event.platform,
+        family=event.family,
+        client_id=event.client_id,
+        client_mode=event.client_mode,
+        named=event.named,
+        created_at=event.created_at,
+        approved_at=event.at,
+        tokens=before.tokens if before else (),
+    )
 
 
 def _with(grant: Grant, token: Token) -> Grant:
@@ -556,7 +586,7 @@ def _vouched_for(state: Device, event: TokenImported) -> Device:
     return replace(state, grant=_with(state.grant, token))
 
 
-def _retire(old: Token, at: int, how: Literal["rotated", "compromised", "removed"]) -> Retired:
+def _retire(old: Token, at: int, how: Literal["rotated", "compromised", "removed", "abandoned"]) -> Retired:
     return Retired(old.role, old.issue, old.key, at, _end_of(old, at) or how, old.proof)
 
 
@@ -565,6 +595,22 @@ def _changed_token(state: Device, role: str, issue: str, **changes: object) -> D
     if state.grant is None or old is None or old.issue != issue:
         return state
     return replace(state, grant=_with(state.grant, replace(old, **changes)))
+
+
+def _narrowed(state: Device, event: TokenNarrowed) -> Device:
+    old = state.token(event.role)
+    if state.grant is None or old is None or old.issue != event.issue:
+        return state
+    return replace(state, grant=_with(state.grant, replace(old, scopes=event.scopes)))
+
+
+def _abandoned(state: Device, event: TokenAbandoned) -> Device:
+    old = state.token(event.role)
+    if state.grant is None or old is None or old.issue != event.issue:
+        return state
+    tokens = tuple(token for token in state.grant.tokens if token is not old)
+    retired = _remembered(state.retired, *_predecessor(old, event.at), _retire(old, event.at, "abandoned"))
+    return replace(state, grant=replace(state.grant, tokens=tokens), retired=retired)
 
 
 def lapsed(state: Device, now: int) -> Device:

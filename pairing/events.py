@@ -10,7 +10,7 @@ from msgspec import Struct
 
 Need: TypeAlias = Literal["not-paired", "metadata-upgrade", "role-upgrade", "scope-upgrade"]
 HookPause: TypeAlias = Literal["asked", "failing", "gone", "key-lost"]
-Means: TypeAlias = Literal["owner", "silent", "trusted-cidr", "bootstrap", "imported"]
+Means: TypeAlias = Literal["owner", "silent", "trusted-cidr", "bootstrap", "imported", "restored"]
 Unendorsing: TypeAlias = Literal["changed", "superseded", "lapsed"]
 
 
@@ -281,6 +281,35 @@ class DeviceUnlocked(Event, frozen=True, tag="device.unlocked"):
     how: Literal["unlocked", "ended"]
 
 
+class DeviceRestored(Event, frozen=True, tag="device.restored"):
+    """The grant is again what it was at position `to`. Tokens that live stay; a role that comes back gets a new one.
+
+    `epoch` is the number of the restore; null where a single act was undone.
+    """
+
+    to: int
+    epoch: int | None
+    key: str
+    role: str
+    roles: tuple[str, ...]
+    scopes: tuple[str, ...]
+    platform: str | None
+    family: str | None
+    client_id: str | None
+    client_mode: str | None
+    named: str
+    created_at: int
+
+
+class DeviceAbandoned(Event, frozen=True, tag="device.abandoned"):
+    """The grant and all its tokens ended, because the device was paired on a timeline that a restore to `to` has left."""
+
+    to: int
+    epoch: int | None
+    roles: tuple[str, ...]
+    issues: tuple[str, ...]
+
+
 class TokenIssued(Event, frozen=True, tag="token.issued", omit_defaults=True):
     """A role of the device got its first token. `issue` names the generation, `key` the gateway key it derives from.
 
@@ -350,6 +379,23 @@ class GlassBroken(Event, frozen=True, tag="glass.broken"):
     ended: str
 
 
+class TokenNarrowed(Event, frozen=True, tag="token.narrowed"):
+    """The token of a role covers less than before; its value is unchanged."""
+
+    role: str
+    issue: str
+    scopes: tuple[str, ...]
+
+
+class TokenAbandoned(Event, frozen=True, tag="token.abandoned"):
+    """The token of a role ended with the role, which a restore to `to` took back."""
+
+    to: int
+    epoch: int | None
+    role: str
+    issue: str
+
+
 class TokenImported(Event, frozen=True, tag="token.imported"):
     """A token that another gateway made goes on here. `proof` is the keyed hash of its value under `key`, 64 hex characters."""
 
@@ -394,6 +440,18 @@ class GatewayStopped(Event, frozen=True, tag="gateway.stopped"):
     """A gateway process ended in order."""
 
     instance: str
+
+
+class LogRestored(Event, frozen=True, tag="log.restored"):
+    """A new timeline began: what follows with this `epoch` takes devices back to how they stood at position `to`.
+
+    `device` names the one device that it was about, null for all.
+    """
+
+    PERSONAL: ClassVar[bool] = True
+    to: int
+    epoch: int
+    device: str | None
 
 
 class PolicyChanged(Event, frozen=True, tag="policy.changed"):
@@ -584,6 +642,26 @@ class EnrolmentExpired(Event, frozen=True, tag="enrolment.expired"):
     """The code's time ran out before all its uses were redeemed."""
 
 
+class NodeRestored(Event, frozen=True, tag="node.restored"):
+    """The approved surface is again what it was at position `to`; `issue` names its token, a new one where it had ended."""
+
+    to: int
+    epoch: int | None
+    caps: tuple[str, ...]
+    commands: tuple[str, ...]
+    issue: str
+    key: str
+    created_at: int
+
+
+class NodeAbandoned(Event, frozen=True, tag="node.abandoned"):
+    """The approval of the surface ended, because it was given on a timeline that a restore to `to` has left."""
+
+    to: int
+    epoch: int | None
+    issue: str
+
+
 class NodeImported(Event, frozen=True, tag="node.imported"):
     """The approved surface of a node came over from another gateway's store.
 
@@ -627,6 +705,8 @@ DeviceEvent: TypeAlias = (
     | DeviceImported
     | DeviceLocked
     | DeviceUnlocked
+    | DeviceRestored
+    | DeviceAbandoned
     | TokenIssued
     | TokenRotated
     | HandoffClosed
@@ -636,9 +716,21 @@ DeviceEvent: TypeAlias = (
     | TokenImported
     | TokenDue
     | TokenExpired
+    | TokenNarrowed
+    | TokenAbandoned
 )
-GatewayEvent: TypeAlias = GatewayStarted | GatewayStopped | PolicyChanged
-NodeEvent: TypeAlias = NodeRequested | NodeApproved | NodeRejected | NodeRemoved | NodeRenamed | NodeForgotten | NodeImported
+GatewayEvent: TypeAlias = LogRestored | GatewayStarted | GatewayStopped | PolicyChanged
+NodeEvent: TypeAlias = (
+    NodeRequested
+    | NodeApproved
+    | NodeRejected
+    | NodeRemoved
+    | NodeRenamed
+    | NodeForgotten
+    | NodeImported
+    | NodeRestored
+    | NodeAbandoned
+)
 HookEvent: TypeAlias = HookAdded | HookRemoved | HookPaused | HookResumed | HookReplayed
 EnrolmentEvent: TypeAlias = (
     EnrolmentIssued

@@ -15,13 +15,13 @@ from .sentences import moment
 def lock(state: Device, c: Lock) -> tuple[DeviceEvent, ...]:
     """Keep a key out. Ending access needs the access itself, as for a removal (A6)."""
     permit("lock", c, everything(state.grant), Reason.LOCK_DENIED)
-    return _bar(state, c.terms, c.now, ban=False)
+    return bar(state, c.terms, c.now, ban=False)
 
 
 def ban(state: Device, c: Reject, terms: Ban) -> tuple[DeviceEvent, ...]:
     """Keep out whoever asked what is being rejected."""
     permit("lock", c, everything(state.grant), Reason.LOCK_DENIED)
-    return _bar(state, terms, c.now, ban=True)
+    return bar(state, terms, c.now, ban=True)
 
 
 def unlock(state: Device, c: Unlock) -> tuple[DeviceEvent, ...]:
@@ -30,8 +30,8 @@ def unlock(state: Device, c: Unlock) -> tuple[DeviceEvent, ...]:
     return () if state.lock is None else (DeviceUnlocked(at=c.now, how="unlocked"),)
 
 
-def _bar(state: Device, terms: Ban, now: int, *, ban: bool) -> tuple[DeviceEvent, ...]:
-    """An open request of a locked key can never be approved, so it ends at once (R9)."""
+def bar(state: Device, terms: Ban, now: int, *, ban: bool) -> tuple[DeviceEvent, ...]:
+    """Return what locks a key; an open request of it can never be approved, so it ends at once (R9)."""
     if terms.until is not None and terms.until <= now:
         raise Refused(Reason.LOCK_PAST)
     locked = DeviceLocked(at=now, until=terms.until, message=terms.message, ban=ban or state.grant is None)

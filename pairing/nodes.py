@@ -13,9 +13,21 @@ from msgspec.structs import replace
 
 from . import authority
 from .authority import ADMIN, OPERATOR, PAIRING, WRITE, Target, Verb, tidy
-from .commands import ApproveNode, AskNode, ForgetNode, ImportNode, NodeBound, NodeCommand, RejectNode, RemoveNode, RenameNode
+from .commands import (
+    ApproveNode,
+    AskNode,
+    ForgetNode,
+    ImportNode,
+    NodeBound,
+    NodeCommand,
+    RejectNode,
+    RemoveNode,
+    RenameNode,
+    RestoreNode,
+)
 from .device import REMEMBERED
 from .events import (
+    NodeAbandoned,
     NodeApproved,
     NodeEvent,
     NodeForgotten,
@@ -24,6 +36,7 @@ from .events import (
     NodeRemoved,
     NodeRenamed,
     NodeRequested,
+    NodeRestored,
     Unknown,
 )
 from .refusals import Reason, Refused
@@ -112,6 +125,12 @@ def evolve_node(state: NodeState, event: NodeEvent | Unknown) -> NodeState:
             return replace(state, labelled=event.labelled)
         case NodeForgotten():
             return replace(state, labelled=None)
+        case NodeRestored():
+            proof = state.approval.proof if state.approval and state.approval.issue == event.issue else None
+            approval = Approval("", event.caps, event.commands, event.issue, event.key, event.at, proof)
+            return replace(state, approval=approval)
+        case NodeAbandoned():
+            return replace(state, approval=None)
         case NodeImported():
             approval = Approval("", event.caps, event.commands, event.issue, event.key, event.approved_at, event.proof)
             return replace(state, approval=approval)
@@ -143,6 +162,8 @@ def decide_node(state: NodeState, command: NodeCommand) -> Events:
             return _rename(state, command)
         case ForgetNode():
             return _forget(command)
+        case RestoreNode():
+            return _restore(state, command)
         case ImportNode():
             return adopt_node(state, command)
         case _:
@@ -271,6 +292,32 @@ def adopt_node(state: NodeState, c: ImportNode) -> Events:
         approved_at=c.approved_at,
     )
     return (imported,)
+
+
+def _restore(state: NodeState, c: RestoreNode) -> Events:
+    """Take the approved surface back to what it was; a token that lives stays, and one that ended stays ended (V7)."""
+    now, then = state.approval, c.former
+    commands = (*(now.commands if now else ()), *(then.commands if then else ()))
+    verb: Verb = "undo" if c.epoch is None else "restore"
+    ruling = authority.may(verb, c.by, Target(c.node, ((OPERATOR, required_scopes(commands)),)))
+    if not ruling.allowed:
+        reason = Reason.UNDO_DENIED if c.epoch is None else Reason.RESTORE_DENIED
+        raise Refused(reason, scope=ruling.scope, details={"missingScope": ruling.scope} if ruling.scope else {})
+    if then is None:
+        return () if now is None else (NodeAbandoned(at=c.now, to=c.to, epoch=c.epoch, issue=now.issue),)
+    if now is not None and set(now.caps) == set(then.caps) and set(now.commands) == set(then.commands):
+        return ()
+    restored = NodeRestored(
+        at=c.now,
+        to=c.to,
+        epoch=c.epoch,
+        caps=then.caps,
+        commands=then.commands,
+        issue=now.issue if now else c.issue,
+        key=now.key if now else c.key,
+        created_at=then.created_at,
+    )
+    return (restored,)
 
 
 def _unknown(state: NodeState, request: str) -> Refused:

@@ -8,18 +8,21 @@ from typing import assert_never
 from msgspec import Struct
 from msgspec.structs import replace
 
-from .commands import GatewayCommand, Start, Stop
-from .events import GatewayEvent, GatewayStarted, GatewayStopped, PolicyChanged, Unknown
+from . import authority
+from .authority import ADMIN, Target
+from .commands import GatewayCommand, Restore, Start, Stop
+from .events import GatewayEvent, GatewayStarted, GatewayStopped, LogRestored, PolicyChanged, Unknown
 from .refusals import Reason, Refused
 
 
 class House(Struct, frozen=True):
-    """The gateway stream, folded: the policy in force, the tag of its secret, and which instances serve."""
+    """The gateway stream, folded: policy, tag of its secret, which instances serve, and how many restores there were."""
 
     policy: str | None = None
     secret: str | None = None
     serving: tuple[str, ...] = ()
     newer: str | None = None
+    epoch: int = 0
 
 
 EMPTY_HOUSE = House()
@@ -35,6 +38,8 @@ def evolve_house(state: House, event: GatewayEvent | Unknown) -> House:
             return replace(state, serving=tuple(i for i in state.serving if i != event.instance))
         case PolicyChanged():
             return replace(state, policy=event.policy, secret=event.secret)
+        case LogRestored():
+            return replace(state, epoch=event.epoch)
         case Unknown():
             return replace(state, newer=event.kind)
         case _:
@@ -60,5 +65,10 @@ def decide_house(state: House, command: GatewayCommand) -> tuple[GatewayEvent, .
         case Stop():
             known = command.instance in state.serving
             return (GatewayStopped(at=command.now, instance=command.instance),) if known else ()
+        case Restore():
+            ruling = authority.may("restore", command.by, Target(command.device or ""))
+            if not ruling.allowed:
+                raise Refused(Reason.RESTORE_DENIED, scope=ruling.scope or ADMIN, details={"missingScope": ruling.scope or ADMIN})
+            return (LogRestored(at=command.now, to=command.to, epoch=state.epoch + 1, device=command.device),)
         case _:
             assert_never(command)

@@ -94,6 +94,9 @@ class Reason(Enum):
     UNKNOWN_REFERENCE = "unknown-reference"
     IMPORT_DENIED = "import-denied"
     REMOVED_HERE = "removed-here"
+    RESTORE_DENIED = "restore-denied"
+    UNDO_DENIED = "undo-denied"
+    TIMELINE_LEFT = "timeline_left"
     UNKNOWN_NODE = "unknown-node"
     NODE_REQUIRED = "node-required"
     NODE_NAME_REQUIRED = "node-name-required"
@@ -404,6 +407,25 @@ SAYINGS: dict[Reason, Saying] = {
         "Give an end that is still to come, or none: pairing devices lock <device>",
         "LOCK_PAST",
         exit=Exit.USAGE,
+    ),
+    Reason.RESTORE_DENIED: Saying(
+        _INVALID,
+        "restore denied: it takes {scope}",
+        "On the gateway's host, as the owner of its state folder: pairing restore",
+        "RESTORE_DENIED",
+    ),
+    Reason.UNDO_DENIED: Saying(
+        _INVALID,
+        "undo denied: it takes {scope}",
+        "Only who may give and end the access concerned may undo it; the owner of the gateway's state folder may: pairing undo",
+        "UNDO_DENIED",
+    ),
+    Reason.TIMELINE_LEFT: Saying(
+        _INVALID,
+        "unauthorized: device token mismatch (the token is of a timeline that a restore has left)",
+        "The device's token ended with a restore. Let it ask again, and approve that: pairing devices list",
+        "AUTH_DEVICE_TOKEN_MISMATCH",
+        step=_CREDENTIALS,
     ),
     Reason.IMPORT_DENIED: Saying(
         _INVALID,

@@ -11,6 +11,7 @@ from typing import TypeAlias, assert_never
 from .events import (
     Actor,
     AnyEvent,
+    DeviceAbandoned,
     DeviceDescribed,
     DeviceForgotten,
     DeviceImported,
@@ -18,6 +19,7 @@ from .events import (
     DevicePaired,
     DeviceRemoved,
     DeviceRenamed,
+    DeviceRestored,
     DeviceUnlocked,
     DeviceUpgraded,
     EnrolmentAcknowledged,
@@ -38,9 +40,11 @@ from .events import (
     HookRemoved,
     HookReplayed,
     HookResumed,
+    LogRestored,
     Means,
     Meta,
     Need,
+    NodeAbandoned,
     NodeApproved,
     NodeForgotten,
     NodeImported,
@@ -48,6 +52,7 @@ from .events import (
     NodeRemoved,
     NodeRenamed,
     NodeRequested,
+    NodeRestored,
     PolicyChanged,
     RequestApproved,
     RequestEndorsed,
@@ -58,10 +63,12 @@ from .events import (
     RequestSuperseded,
     RequestUnendorsed,
     RequestWithdrawn,
+    TokenAbandoned,
     TokenDue,
     TokenExpired,
     TokenImported,
     TokenIssued,
+    TokenNarrowed,
     TokenRevoked,
     TokenRotated,
     TokenWidened,
@@ -124,6 +131,14 @@ def sentence(stream: str, event: AnyEvent | Unknown, meta: Meta | None, naming: 
             return f"the names and addresses of {whose} were forgotten by {by}, in {event.rows} rows"
         case DeviceImported():
             return f"{whose} was brought by {by} from {_said(event.source)} as {access(event.roles, event.scopes)}"
+        case DeviceRestored():
+            return f"{whose} was taken back by {by} to position {event.to}, as {access(event.roles, event.scopes)}"
+        case DeviceAbandoned():
+            return f"{whose} is out: {by} went back to position {event.to}, where it was not paired"
+        case TokenNarrowed():
+            return f"the {event.role} token of {whose} was narrowed by {by} to {words(event.scopes)}"
+        case TokenAbandoned():
+            return f"the {event.role} token of {whose} ended: {by} went back to position {event.to}, where it had none"
         case TokenImported():
             return f"{whose} kept the {event.role} token that it had, for {words(event.scopes)}"
         case TokenIssued():
@@ -157,6 +172,13 @@ def sentence(stream: str, event: AnyEvent | Unknown, meta: Meta | None, naming: 
             return "a gateway stopped"
         case PolicyChanged():
             return "the settings that decide who gets in changed"
+        case LogRestored():
+            which = "all devices" if event.device is None else f"device {_said(event.device)}"
+            return f"{by} took {which} back to position {event.to}; timeline {event.epoch} begins"
+        case NodeRestored():
+            return f"{whose} was taken back by {by} to position {event.to}, and may run {words(event.commands)}"
+        case NodeAbandoned():
+            return f"{whose} may run nothing more: {by} went back to position {event.to}, where it might not"
         case NodeRequested():
             return f"{whose} asked to run {words(event.commands)}"
         case NodeApproved():
@@ -267,6 +289,8 @@ def _means(means: Means, by: str) -> str:
             return "without asking anybody, coming from a trusted network,"
         case "imported":
             return "in another gateway's store"
+        case "restored":
+            return f"by {by}, who took it back,"
         case _:
             assert_never(means)
 

@@ -108,18 +108,18 @@ def _device_token(state: Device, presented: Presented, wanted: Wanted, now: int,
     grant = state.grant
     if grant is None or grant.key != wanted.key:
         check("paired", False, "no grant for this key")
-        return mismatch
+        return _dead(state, presented)
     token = grant.token(wanted.role)
     if token is None:
         check("token-of-role", False, "none", wanted.role)
-        return mismatch
+        return _dead(state, presented)
     past = token.handoff if token.handoff and token.handoff.issue == presented.issue else None
     if past is not None:
         # The one before, of which the last rotation said how long it may still be used.
         if not check("handoff", handed_over(token, past.issue, now), f"{past.issue}, until {past.until}", token.issue):
             return mismatch
     elif not check("token-current", presented.issue == token.issue, presented.issue or "not the current one", token.issue):
-        return mismatch
+        return _dead(state, presented)
     if token.expired_at is not None:
         check("token-age", False, f"expired at {token.expired_at}")
         return Reason.TOKEN_EXPIRED
@@ -131,6 +131,12 @@ def _device_token(state: Device, presented: Presented, wanted: Wanted, now: int,
     if not check("token-scopes", inside, ", ".join(held) or "none", ", ".join(wanted.scopes)):
         return Reason.SCOPE_MISMATCH
     return None
+
+
+def _dead(state: Device, presented: Presented) -> Reason:
+    """Name a token that ended with the timeline it was issued on: nobody rotated or revoked it, and its device is to know."""
+    left = any(old.issue == presented.issue and old.how == "abandoned" for old in state.retired)
+    return Reason.TIMELINE_LEFT if left else Reason.DEVICE_TOKEN_MISMATCH
 
 
 def _life(grant: Grant, token: Token, wanted: Wanted) -> str:

@@ -8,7 +8,7 @@ import unicodedata
 from msgspec import Struct
 from msgspec.structs import replace
 
-from pairing.events import DeviceDescribed, DeviceImported, DevicePaired, DeviceRenamed, DeviceUpgraded, Personal
+from pairing.events import DeviceDescribed, DeviceImported, DevicePaired, DeviceRenamed, DeviceRestored, DeviceUpgraded, Personal
 
 from .requests import Asked
 from .spans import Table, as_json, load_last
@@ -101,6 +101,25 @@ def imported(event: DeviceImported, personal: Personal | None) -> Grant:
         means="imported",
         created_at=event.created_at,
         approved_at=event.approved_at,
+    )
+
+
+def restored(before: Grant | None, event: DeviceRestored) -> Grant:
+    """Return the row of a device that was taken back; name and address are the last that it had."""
+    return Grant(
+        key=event.key,
+        name=before.name if before else None,
+        platform=event.platform,
+        family=event.family,
+        client_id=event.client_id,
+        client_mode=event.client_mode,
+        role=event.role,
+        roles=as_json(event.roles),
+        scopes=as_json(event.scopes),
+        address=before.address if before else None,
+        means="restored",
+        created_at=event.created_at,
+        approved_at=event.at,
     )
 
 

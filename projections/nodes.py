@@ -5,7 +5,7 @@ Pure: a row before, an event, a row after. The row of a request that has ended s
 
 from msgspec import Struct
 
-from pairing.events import NodeApproved, NodeImported, NodeRequested, Personal
+from pairing.events import NodeApproved, NodeImported, NodeRequested, NodeRestored, Personal
 
 from .spans import Table, as_json
 
@@ -141,4 +141,24 @@ def imported(event: NodeImported, personal: Personal | None) -> Approved:
         ui_version=event.ui_version,
         created_at=event.created_at,
         approved_at=event.approved_at,
+    )
+
+
+def restored(event: NodeRestored, before: Approved | None) -> Approved:
+    """Return the row of an approval that was taken back; what is known of the node is the last that was."""
+    return Approved(
+        request="",
+        caps=as_json(event.caps),
+        commands=as_json(event.commands),
+        name=before.name if before else None,
+        label=before.label if before else None,
+        address=before.address if before else None,
+        platform=before.platform if before else None,
+        family=before.family if before else None,
+        model=before.model if before else None,
+        version=before.version if before else None,
+        core_version=before.core_version if before else None,
+        ui_version=before.ui_version if before else None,
+        created_at=event.created_at,
+        approved_at=event.at,
     )

@@ -10,6 +10,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from pairing.events import (
+    DeviceAbandoned,
     DeviceDescribed,
     DeviceForgotten,
     DeviceImported,
@@ -17,9 +18,11 @@ from pairing.events import (
     DevicePaired,
     DeviceRemoved,
     DeviceRenamed,
+    DeviceRestored,
     DeviceUnlocked,
     DeviceUpgraded,
     HandoffClosed,
+    NodeAbandoned,
     NodeApproved,
     NodeForgotten,
     NodeImported,
@@ -27,6 +30,7 @@ from pairing.events import (
     NodeRemoved,
     NodeRenamed,
     NodeRequested,
+    NodeRestored,
     RequestApproved,
     RequestExpired,
     RequestOpened,
@@ -34,10 +38,12 @@ from pairing.events import (
     RequestRejected,
     RequestSuperseded,
     RequestWithdrawn,
+    TokenAbandoned,
     TokenDue,
     TokenExpired,
     TokenImported,
     TokenIssued,
+    TokenNarrowed,
     TokenRevoked,
     TokenRotated,
     TokenWidened,
@@ -148,7 +154,7 @@ def _renamed(sheets: Sheets, stream: int, read: Read, event: DeviceRenamed) -> N
     sheets.labels.put((stream,), devices.renamed(event, read.personal), read.record.position)
 
 
-def _removed(sheets: Sheets, stream: int, read: Read, event: DeviceRemoved) -> None:
+def _removed(sheets: Sheets, stream: int, read: Read, event: DeviceRemoved | DeviceAbandoned) -> None:
     sheets.devices.end((stream,), read.record.position)
     _drop_tokens(sheets, stream, read.record.position)
 
@@ -168,6 +174,18 @@ def _locked(sheets: Sheets, stream: int, read: Read, event: DeviceLocked) -> Non
 
 def _unlocked(sheets: Sheets, stream: int, read: Read, event: DeviceUnlocked) -> None:
     sheets.locks.end((stream,), read.record.position)
+
+
+def _restored(sheets: Sheets, stream: int, read: Read, event: DeviceRestored) -> None:
+    row = devices.restored(sheets.devices.last((stream,)), event)
+    sheets.devices.put((stream,), row, read.record.position)
+
+
+def _token_abandoned(sheets: Sheets, stream: int, read: Read, event: TokenAbandoned) -> None:
+    row = sheets.tokens.row((stream, event.role))
+    if row is not None and row.issue == event.issue:
+        sheets.tokens.end((stream, event.role), read.record.position)
+        sheets.roles.get(stream, {}).pop(event.role, None)
 
 
 def _token(sheets: Sheets, stream: int, read: Read, event: tokens.TokenEvent) -> None:
@@ -208,8 +226,12 @@ def _node_answered(sheets: Sheets, stream: int, read: Read, event: NodeApproved 
         sheets.node_requests.end((stream,), read.record.position, outcome=outcome)
 
 
-def _node_removed(sheets: Sheets, stream: int, read: Read, event: NodeRemoved) -> None:
+def _node_removed(sheets: Sheets, stream: int, read: Read, event: NodeRemoved | NodeAbandoned) -> None:
     sheets.nodes.end((stream,), read.record.position)
+
+
+def _node_restored(sheets: Sheets, stream: int, read: Read, event: NodeRestored) -> None:
+    sheets.nodes.put((stream,), nodes.restored(event, sheets.nodes.last((stream,))), read.record.position)
 
 
 def _node_imported(sheets: Sheets, stream: int, read: Read, event: NodeImported) -> None:
@@ -248,6 +270,10 @@ STEPS: dict[type, Step] = {
     DeviceRemoved: Step(_removed, ("devices", "tokens")),
     DeviceForgotten: Step(_forgotten, ()),
     DeviceImported: Step(_imported, ("devices", "labels", "tokens")),
+    DeviceRestored: Step(_restored, ("devices",)),
+    DeviceAbandoned: Step(_removed, ("devices", "tokens")),
+    TokenAbandoned: Step(_token_abandoned, ("tokens",)),
+    TokenNarrowed: _TOKEN,
     TokenImported: _TOKEN,
     DeviceLocked: Step(_locked, ("locks",)),
     DeviceUnlocked: Step(_unlocked, ("locks",)),
@@ -262,6 +288,8 @@ STEPS: dict[type, Step] = {
     NodeApproved: Step(_node_approved, ("node_requests", "nodes"), _NODE),
     NodeRejected: Step(_node_rejected, ("node_requests",), _NODE),
     NodeRemoved: Step(_node_removed, ("nodes",), _NODE),
+    NodeRestored: Step(_node_restored, ("nodes",), _NODE),
+    NodeAbandoned: Step(_node_removed, ("nodes",), _NODE),
     NodeImported: Step(_node_imported, ("nodes",), _NODE),
     NodeRenamed: Step(_node_renamed, ("nodes",), _NODE),
     NodeForgotten: Step(_forgotten, (), _NODE),

@@ -15,6 +15,7 @@ from pairing.events import (
     TokenExpired,
     TokenImported,
     TokenIssued,
+    TokenNarrowed,
     TokenRevoked,
     TokenRotated,
     TokenWidened,
@@ -23,7 +24,15 @@ from pairing.events import (
 from .spans import Table, as_json
 
 TokenEvent: TypeAlias = (
-    TokenImported | TokenIssued | TokenRotated | TokenWidened | TokenRevoked | TokenDue | TokenExpired | HandoffClosed
+    TokenImported
+    | TokenIssued
+    | TokenRotated
+    | TokenWidened
+    | TokenNarrowed
+    | TokenRevoked
+    | TokenDue
+    | TokenExpired
+    | HandoffClosed
 )
 
 
@@ -86,6 +95,8 @@ def apply(row: Held | None, event: TokenEvent) -> Held | None:
         case TokenWidened():
             fits = row is not None and row.issue == event.issue
             return replace(row, scopes=as_json(event.scopes), under=event.under) if row and fits else row
+        case TokenNarrowed():
+            return replace(row, scopes=as_json(event.scopes)) if row and row.issue == event.issue else row
         case TokenRevoked():
             fits = row is not None and row.issue == event.issue
             return replace(row, revoked_at=event.at, predecessor=None, handoff_until=None) if row and fits else row

@@ -14,12 +14,15 @@ from anyio.abc import TaskStatus
 from pairing import entries, node_entries
 from pairing.desk import Desk
 from pairing.events import (
+    DeviceAbandoned,
     DeviceForgotten,
     DeviceLocked,
     DeviceRemoved,
     DeviceRenamed,
+    DeviceRestored,
     DeviceUnlocked,
     HandoffClosed,
+    NodeAbandoned,
     NodeApproved,
     NodeRejected,
     NodeRemoved,
@@ -32,7 +35,9 @@ from pairing.events import (
     RequestSuperseded,
     RequestUnendorsed,
     RequestWithdrawn,
+    TokenAbandoned,
     TokenExpired,
+    TokenNarrowed,
     TokenRevoked,
     TokenRotated,
     Unknown,
@@ -134,15 +139,20 @@ class Herald:
             self._take_node(record)
             return
         match decode(record):
-            case DeviceRemoved():
+            case DeviceRemoved() | DeviceAbandoned():
                 self._registry.fence(device, *REMOVED)
-            case TokenRevoked() as revoked:
+            case TokenRevoked() | TokenAbandoned() as revoked:
                 self._registry.fence(device, *REMOVED, which=lambda s: s.role == revoked.role)
             case TokenExpired() as expired:
                 self._registry.fence(device, *EXPIRED, which=lambda s: s.role == expired.role)
             case DeviceLocked():
                 self._registry.fence(device, *LOCKED)
                 self._tell("device.pair.changed", {}, record)
+            case TokenNarrowed() as narrowed:
+                # It may come again at once, and is then asked what it is still approved for.
+                self._registry.fence(device, *CHANGED, which=lambda s: s.role == narrowed.role)
+            case DeviceRestored():
+                self._registry.fence(device, *CHANGED)
             case TokenRotated() as rotated:
                 self._rotated(device, rotated, record)
             case HandoffClosed() as closed:
@@ -179,7 +189,7 @@ class Herald:
                 self._node_resolved(node, approved.request, "approved", approved.at, record)
             case NodeRejected() as rejected:
                 self._node_resolved(node, rejected.request, "rejected", rejected.at, record)
-            case NodeRemoved() as removed:
+            case NodeRemoved() | NodeAbandoned() as removed:
                 self._node_resolved(node, "", "removed", removed.at, record)
             case _:
                 pass

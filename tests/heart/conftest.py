@@ -23,6 +23,7 @@ from pairing.commands import (
     Remind,
     Remove,
     Rename,
+    RestoreDevice,
     Revoke,
     Rotate,
     Silence,
@@ -34,6 +35,7 @@ from pairing.decide import decide
 from pairing.device import INITIAL, Device, evolve
 from pairing.events import Actor, kind_of
 from pairing.refusals import Refused
+from pairing.restoring import former
 
 NOW = 1_777_000_000_000
 TTL = 300_000
@@ -153,6 +155,18 @@ class Make:
 
     def revoke(self, role="operator", by=None):
         return Revoke(**self._base(by or self.admin), role=role)
+
+    def restoredevice(self, state=None, by=None, *, ended=(), to=1, epoch=1):
+        grant = state.grant if state else None
+        return RestoreDevice(
+            **self._base(by or self.admin),
+            to=to,
+            epoch=epoch,
+            former=former(grant) if grant else None,
+            ended=ended,
+            issue=f"issue-{next(self.numbers)}",
+            key="gateway-key",
+        )
 
     def importdevice(self, by=None, *, scopes=("operator.read",), tokens=None):
         days = {"created_at": 1, "rotated_at": None, "revoked_at": None}

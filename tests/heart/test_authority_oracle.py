@@ -60,7 +60,10 @@ VERBS = [
     "remove-node",
     "hooks",
 ]
-VERBS += ["break-glass", "forget", "enrol", "import"]
+VERBS += ["break-glass", "forget", "enrol", "import", "restore", "undo"]
+
+CONTAINED = {"approve", "rotate", "revoke", "remove", "lock", "unlock", "approve-node", "hooks", "break-glass", "forget", "enrol"}
+CONTAINED |= {"import", "restore", "undo"}
 
 # Protocol §7.2, as arrows: who holds the left holds the right. The rest follows by walking them to the end.
 ARROWS = {
@@ -128,23 +131,10 @@ def opinion(verb, caller, device, access):
         return (False, "foreign", None)
     if verb in {"read", "reject", "rename", "remove-node"}:
         return (True, "allowed", None)
-    if verb not in {
-        "approve",
-        "rotate",
-        "revoke",
-        "remove",
-        "lock",
-        "unlock",
-        "approve-node",
-        "hooks",
-        "break-glass",
-        "forget",
-        "enrol",
-        "import",
-    }:
+    if verb not in CONTAINED:
         return (False, "unknown-verb", None)
     lent = [*caller.scopes, *(() if verb in {"approve-node", "hooks"} else caller.ceiling)]
-    if verb == "forget" and "operator.admin" not in trimmed(lent):
+    if verb in {"forget", "restore"} and "operator.admin" not in trimmed(lent):
         return (False, "scope", "operator.admin")
     answers = [
         (role == "operator" or "operator.admin" in trimmed(lent), uncovered(role, lent, scopes) if role == "operator" else [])

@@ -99,7 +99,7 @@ def test_every_event_is_in_the_catalogue():
     assert all(kind.__struct_config__.frozen for kind in all_kinds())
 
 
-IDLE = {"Expire", "Elapse", "Remind", "ExpireIdle", "Unlock", "CloseHandoff"}
+IDLE = {"RestoreDevice", "Expire", "Elapse", "Remind", "ExpireIdle", "Unlock", "CloseHandoff"}
 
 
 @pytest.mark.parametrize("command", get_args(DeviceCommand), ids=lambda command: command.__name__)

@@ -10,6 +10,7 @@ from pairing.events import (
     GATEWAY_STREAM,
     Actor,
     AnyEvent,
+    DeviceAbandoned,
     DeviceDescribed,
     DeviceForgotten,
     DeviceImported,
@@ -17,11 +18,13 @@ from pairing.events import (
     DevicePaired,
     DeviceRemoved,
     DeviceRenamed,
+    DeviceRestored,
     DeviceUnlocked,
     DeviceUpgraded,
     GatewayStopped,
     HandoffClosed,
     Meta,
+    NodeAbandoned,
     NodeApproved,
     NodeForgotten,
     NodeImported,
@@ -29,6 +32,7 @@ from pairing.events import (
     NodeRemoved,
     NodeRenamed,
     NodeRequested,
+    NodeRestored,
     Personal,
     RequestApproved,
     RequestExpired,
@@ -37,10 +41,12 @@ from pairing.events import (
     RequestRejected,
     RequestSuperseded,
     RequestWithdrawn,
+    TokenAbandoned,
     TokenDue,
     TokenExpired,
     TokenImported,
     TokenIssued,
+    TokenNarrowed,
     TokenRevoked,
     TokenRotated,
     TokenWidened,
@@ -154,6 +160,12 @@ def imported(device: str, at: int, *, labelled: str | None = None) -> DeviceImpo
     return DeviceImported(device=device, key="K" + device[:8], source="elsewhere", **fields)
 
 
+def restored(device: str, at: int) -> DeviceRestored:
+    fields = _granted() | {"at": at, "roles": ROLES, "created_at": 4}
+    del fields["means"]
+    return DeviceRestored(to=1, epoch=1, key="K" + device[:8], **fields)
+
+
 def token_imported(issue: str, role: str, at: int) -> TokenImported:
     days = {"created_at": 3, "rotated_at": None, "revoked_at": 5 if at % 2 else None}
     return TokenImported(at=at, role=role, scopes=(f"{role}.read",), issue=issue, key="k", proof="p", **days)
@@ -240,6 +252,10 @@ def _odd(draw: st.DrawFn, device: str, at: int) -> tuple[AnyEvent, ...]:
         DeviceRemoved(at=at, roles=(), issues=()),
         imported(device, at, labelled=draw(st.sampled_from(("tag", None)))),
         token_imported(issue, role, at),
+        restored(device, at),
+        DeviceAbandoned(at=at, to=1, epoch=1, roles=(), issues=()),
+        TokenNarrowed(at=at, role=role, issue=issue, scopes=()),
+        TokenAbandoned(at=at, to=1, epoch=1, role=role, issue=issue),
         issued(issue, role, at, draw(st.sampled_from((None, at + 60)))),
         DeviceLocked(at=at, until=draw(st.sampled_from((None, at + 60))), message="m", ban=draw(st.booleans())),
         DeviceUnlocked(at=at, how="ended"),
@@ -298,6 +314,8 @@ def _surface(draw: st.DrawFn, node: str, at: int) -> tuple[AnyEvent, ...]:
         NodeApproved(at=at, request=request, digest="d", caps=(), commands=(f"run.{request}",), issue="i", key="k"),
         NodeRejected(at=at, request=request, digest="d"),
         NodeImported(at=at, node=node, issue="i", created_at=3, approved_at=at - 7, **_BROUGHT),
+        NodeRestored(at=at, to=1, epoch=1, caps=(), commands=("run.y",), issue="j", key="k", created_at=4),
+        NodeAbandoned(at=at, to=1, epoch=1, issue="i"),
         NodeRemoved(at=at, issue="i"),
         NodeRenamed(at=at, labelled="tag"),
     )

@@ -7,21 +7,25 @@ from collections.abc import Sequence
 from typing import Any
 
 from pairing.events import (
+    DeviceAbandoned,
     DeviceDescribed,
     DeviceImported,
     DeviceLocked,
     DevicePaired,
     DeviceRemoved,
     DeviceRenamed,
+    DeviceRestored,
     DeviceUnlocked,
     DeviceUpgraded,
     HandoffClosed,
+    NodeAbandoned,
     NodeApproved,
     NodeImported,
     NodeRejected,
     NodeRemoved,
     NodeRenamed,
     NodeRequested,
+    NodeRestored,
     RequestApproved,
     RequestExpired,
     RequestOpened,
@@ -29,10 +33,12 @@ from pairing.events import (
     RequestRejected,
     RequestSuperseded,
     RequestWithdrawn,
+    TokenAbandoned,
     TokenDue,
     TokenExpired,
     TokenImported,
     TokenIssued,
+    TokenNarrowed,
     TokenRevoked,
     TokenRotated,
     TokenWidened,
@@ -47,7 +53,17 @@ ENDINGS = {
     RequestSuperseded: "superseded",
     RequestWithdrawn: "withdrawn",
 }
-TOKENS = (TokenImported, TokenIssued, TokenRotated, TokenWidened, TokenRevoked, TokenDue, TokenExpired, HandoffClosed)
+TOKENS = (
+    TokenImported,
+    TokenIssued,
+    TokenRotated,
+    TokenWidened,
+    TokenNarrowed,
+    TokenRevoked,
+    TokenDue,
+    TokenExpired,
+    HandoffClosed,
+)
 
 
 class Naive:
@@ -57,12 +73,14 @@ class Naive:
         self.requests: dict[tuple[str, str], dict[str, Any]] = {}
         self.fates: dict[str, dict[str, Any]] = {}
         self.grants: dict[str, dict[str, Any]] = {}
+        self.last_grants: dict[str, dict[str, Any]] = {}
         self.labels: dict[str, tuple[str | None, int]] = {}
         self.known: set[str] = set()
         self.locked: dict[str, tuple[Any, ...]] = {}
         self.surfaces: dict[str, tuple[Any, ...]] = {}
         self.last_surface: dict[str, tuple[Any, ...]] = {}
         self.approvals: dict[str, dict[str, Any]] = {}
+        self.last_approvals: dict[str, dict[str, Any]] = {}
         for record in records:
             if record.stream.startswith("node:"):
                 self._take_node(record.stream.removeprefix("node:"), record)
@@ -75,6 +93,8 @@ class Naive:
         person = decode_personal(record)
         name, address = (person.name, person.address) if person else (None, None)
         grant = self.grants.get(device)
+        if grant is not None:
+            self.last_grants[device] = grant
         if isinstance(event, RequestOpened):
             for row in self.requests.values():
                 if row["device"] == device and row["outcome"] == "pending":
@@ -130,17 +150,34 @@ class Naive:
             grant |= {"name": name, "client": (event.client_id, event.client_mode), "position": position}
         elif isinstance(event, DeviceRenamed):
             self.labels[device] = (person.label if person and event.labelled is not None else None, position)
-        elif isinstance(event, DeviceRemoved):
+        elif isinstance(event, DeviceRemoved | DeviceAbandoned):
             self.grants.pop(device, None)
         elif isinstance(event, DeviceLocked):
             self.locked[device] = (event, decode_meta(record), position)
         elif isinstance(event, DeviceUnlocked):
             self.locked.pop(device, None)
+        elif isinstance(event, DeviceRestored):
+            known = self.last_grants.get(device, {})
+            self.grants[device] = {
+                "event": event,
+                "key": event.key,
+                "name": known.get("name"),
+                "address": known.get("address"),
+                "client": (event.client_id, event.client_mode),
+                "created_at": event.created_at,
+                "position": position,
+                "tokens": grant["tokens"] if grant else {},
+            }
+        elif isinstance(event, TokenAbandoned) and grant:
+            if grant["tokens"].get(event.role, {}).get("issue") == event.issue:
+                del grant["tokens"][event.role]
         elif isinstance(event, TOKENS) and grant:
             self._token(grant["tokens"], event, position)
 
     def _take_node(self, node: str, record: Record) -> None:
         event, position, person = decode(record), record.position, decode_personal(record)
+        if node in self.approvals:
+            self.last_approvals[node] = self.approvals[node]
         if isinstance(event, NodeRequested):
             who = (person.name, person.address) if person else (None, None)
             self.surfaces[node] = self.last_surface[node] = (event, who, position)
@@ -160,7 +197,10 @@ class Naive:
             who = (person.name, person.address) if person else (None, None)
             self.approvals[node] = {"event": event, "asked": (event, who, 0), "label": None, "created": event.created_at}
             self.approvals[node]["position"] = position
-        elif isinstance(event, NodeRemoved):
+        elif isinstance(event, NodeRestored):
+            was = self.last_approvals.get(node, {"asked": None, "label": None})
+            self.approvals[node] = was | {"event": event, "created": event.created_at, "position": position}
+        elif isinstance(event, NodeRemoved | NodeAbandoned):
             self.approvals.pop(node, None)
         elif isinstance(event, NodeRenamed) and node in self.approvals:
             self.approvals[node] |= {"label": person.label if person else None, "position": position}
@@ -178,7 +218,7 @@ class Naive:
         for node, row in rows:
             e, (asked, (name, address), _) = row["event"], row["asked"] or (None, (None, None), 0)
             when = (row["created"], _approved_at(e), row["position"])
-            request = "" if isinstance(e, NodeImported) else e.request
+            request = "" if isinstance(e, NodeImported | NodeRestored) else e.request
             found.append((node, request, e.caps, e.commands, name, row["label"], address, *self._about(asked), *when))
         return found
 
@@ -216,6 +256,8 @@ class Naive:
             old |= {"handoff": None, "position": position}
         elif isinstance(event, TokenWidened) and old and old["issue"] == event.issue:
             old |= {"scopes": event.scopes, "under": event.under, "position": position}
+        elif isinstance(event, TokenNarrowed) and old and old["issue"] == event.issue:
+            old |= {"scopes": event.scopes, "position": position}
         elif isinstance(event, TokenRevoked) and old and old["issue"] == event.issue:
             old |= {"revoked_at": event.at, "position": position, "handoff": None}
         elif isinstance(event, TokenExpired) and old and old["issue"] == event.issue:
@@ -246,7 +288,7 @@ class Naive:
         tokens = [grant["tokens"][role] for role in sorted(grant["tokens"])]
         last = max([grant["position"], labelled, *(token["position"] for token in tokens)])
         who = (device, grant["key"], grant["name"], label, e.platform, e.family, *grant["client"], e.role, e.roles, e.scopes)
-        means = "imported" if isinstance(e, DeviceImported) else e.means
+        means = {DeviceImported: "imported", DeviceRestored: "restored"}.get(type(e)) or e.means
         when = (grant["address"], means, grant["created_at"], _approved_at(e), tuple(self._token_row(token) for token in tokens))
         return (*who, *when, last, None, None)
 
