@@ -26,6 +26,7 @@ from pairing.following import Following
 from pairing.log.sqlite import SqliteLog
 from pairing.machine import Machine, descriptors_left, disk_left
 from pairing.notary import Notary
+from pairing.reach import Reach
 from pairing.refusals import PairingError
 from pairing.service import Nobody, Service, Sessions
 from pairing.settings import KEYS, Settings, config_path, policy_digest
@@ -226,4 +227,11 @@ def _service(settings: Settings, log: SqliteLog, views: Views, keyring: Keyring,
         host=platform.node(),
         config_path=str(config_path(settings.home)),
         config=shown(settings),
+        reach=reach(settings),
     )
+
+
+def reach(settings: Settings) -> Reach:
+    """Return where devices reach the gateway, as far as the settings say."""
+    gateway = settings.gateway
+    return Reach(gateway.public_url, gateway.host, gateway.port, gateway.tls.cert is not None, gateway.auth.mode)

@@ -173,6 +173,6 @@ def _contained(held: tuple[str, ...], target: Target) -> Ruling:
 def bound_device(*, method: str, device: str | None, scopes: Iterable[str]) -> str | None:
     """Return the one device that a session may manage, or None where it is not so bound (protocol §6.2).
 
-    Sessions that logged in by device token without operator.admin are bound; sessions of the shared secret never are.
+    Sessions that logged in by device token or setup code without operator.admin are bound; those of the shared secret never are.
     """
-    return device if method == "device-token" and ADMIN not in tuple(scopes) else None
+    return device if method in {"device-token", "bootstrap-token"} and ADMIN not in tuple(scopes) else None

@@ -179,6 +179,40 @@ class NodeRow(Struct, frozen=True, kw_only=True):
     position: int
 
 
+class HolderRow(Struct, frozen=True, kw_only=True):
+    """A device that holds one use of a setup code, and how far handing over has come; `roles` are those handed. Times in ms."""
+
+    device: str
+    roles: tuple[str, ...]
+    bound_at: int
+    redeemed_at: int | None
+    delivered_at: int | None
+    acknowledged_at: int | None
+
+
+class EnrolmentRow(Struct, frozen=True, kw_only=True):
+    """A setup code: everything but the code. `actor` minted it; `holders` come in the order in which they came. Times in ms.
+
+    `position` is the event that last changed any of it.
+    """
+
+    code: str
+    profile: str
+    roles: tuple[str, ...]
+    scopes: tuple[str, ...]
+    uses: int
+    approves: bool
+    label: str | None
+    actor: Actor | None
+    issued_at: int
+    expires_at: int
+    revoked_at: int | None
+    expired_at: int | None
+    overuses: int
+    holders: tuple[HolderRow, ...]
+    position: int
+
+
 class Fate(Struct, frozen=True, kw_only=True):
     """What became of a request: its outcome, when, by whom, at which position, and the id that replaced it."""
 
@@ -280,6 +314,12 @@ class Listing(Protocol):
 
     async def nodes(self, *, node: str | None = None, at: int | None = None) -> Answer[NodeRow]:
         """Return nodes whose surface is approved, newest approval first."""
+
+    async def enrolments(self, *, code: str | None = None, at: int | None = None) -> Answer[EnrolmentRow]:
+        """Return setup codes with who holds their uses, newest first."""
+
+    async def overdue_codes(self, now: int) -> tuple[str, ...]:
+        """Return the setup codes whose expiry lies before `now` (ms) with that not on record, unless all is redeemed."""
 
     async def node_of(self, request: str) -> str | None:
         """Return the node that a request for a surface was about, open or ended; None where no such id was ever given."""

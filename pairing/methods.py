@@ -12,6 +12,7 @@ from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from . import (
     contact_methods,
+    enrol_methods,
     entries,
     forgetting,
     history,
@@ -276,7 +277,7 @@ async def reject(call: Call[RejectParams]) -> Rejected:
     stamp = call.stamp("device.pair.reject", p.request_id)
     ban = lock_methods.terms(p, stamp["now"]) if p.ban else None
     command = Reject(device=fate.device, request=p.request_id, ban=ban, break_glass=p.break_glass, **stamp)
-    handled = await _truthful(call, fate, call.service.desk.handle(command))
+    handled = await _truthful(call, fate, call.service.desk.handle_rejection(command))
     recorded = await _answered(call, handled, call.params.request_id)
     until = ban.until if ban else None
     return Rejected(
@@ -488,6 +489,7 @@ _TABLE: tuple[Method[Any], ...] = (
     *lock_methods.METHODS,
     *forgetting.METHODS,
     *log_methods.METHODS,
+    *enrol_methods.METHODS,
     Method("skills.bins", AnyParams, skills_bins, None, (NODE,)),
     Method("node.event", AnyParams, node_event, None, (NODE,)),
 )

@@ -38,7 +38,7 @@ def redeem(enrolment: Enrolment, device: Device, minter: Device | None, c: Redee
         # No code brings a locked key in (V7).
         raise locked_out(device.lock)
     why = fault(enrolment, device, knock.device, knock.wanted, c.now)
-    if why == SPENT and _overuse_due(enrolment, c.now):
+    if why == SPENT and overuse_due(enrolment, c.now):
         return (EnrolmentOverused(at=c.now, device=knock.device),), ()
     code = enrolment.code
     if why is not None or code is None or not vouched(code, minter, c.now):
@@ -86,7 +86,8 @@ def reject(enrolment: Enrolment, device: Device, c: Reject) -> Both:
     return (() if over else (EnrolmentRevoked(at=c.now, request=c.request),)), events
 
 
-def _overuse_due(enrolment: Enrolment, now: int) -> bool:
+def overuse_due(enrolment: Enrolment, now: int) -> bool:
+    """Say whether another attempt at a code that is used up is to be recorded."""
     last = enrolment.overused_at
     return enrolment.overuses < MOST_OVERUSES and (last is None or now - last >= OVERUSE_PAUSE_MS)
 

@@ -19,6 +19,7 @@ from .entries import Node, Presence
 from .events import Personal
 from .following import Following
 from .listing import Listing, Notes
+from .reach import Reach
 from .tokens import Keyring
 
 P = TypeVar("P", bound=Struct)
@@ -79,6 +80,7 @@ class Service:
     config_path: str = ""
     config: Mapping[str, Any] = field(default_factory=dict)
     custody: Custody | None = None
+    reach: Reach = field(default_factory=Reach)
 
 
 class Call(Struct, Generic[P], frozen=True):

@@ -13,7 +13,18 @@ from .device import Device, Grant, Token, handed_over, lapsed, shortfalls
 from .events import Need
 from .refusals import Reason
 
-Method: TypeAlias = Literal["token", "password", "none", "device-token"]
+Method: TypeAlias = Literal["token", "password", "none", "device-token", "bootstrap-token"]
+
+
+class Offered(Struct, frozen=True):
+    """A setup code's token that a connection showed: the code it is (None: none of ours), and why it cannot be used, if so.
+
+    `locked` means that it was not even looked at: too many wrong ones came from there.
+    """
+
+    code: str | None
+    fault: str | None
+    locked: bool = False
 
 
 class Presented(Struct, frozen=True, kw_only=True):
@@ -21,7 +32,7 @@ class Presented(Struct, frozen=True, kw_only=True):
 
     `method` is set where the gateway's own secret was right, otherwise `shared` says why not. `candidate` is the field that held
     a possible device token, `issue` the generation it equals (None: no current one of this role); `locked` means that the
-    address has failed too often with device tokens.
+    address has failed too often with device tokens. `offered` is the setup code, if one was shown.
     """
 
     method: Literal["token", "password", "none"] | None = None
@@ -29,6 +40,7 @@ class Presented(Struct, frozen=True, kw_only=True):
     candidate: Literal["deviceToken", "token"] | None = None
     issue: str | None = None
     locked: bool = False
+    offered: Offered | None = None
 
 
 class Step(Struct, frozen=True):
@@ -85,6 +97,11 @@ def _credential(
     shared = presented.shared or Reason.AUTH_REQUIRED
     found = "right" if presented.method else shared.value
     steps.append(Step("shared-secret", presented.method is not None, found))
+    if (offered := presented.offered) is not None:
+        steps.append(Step("setup-code", offered.fault is None, offered.fault or f"good: {offered.code}"))
+        if offered.fault is None:
+            return "bootstrap-token", None
+        shared = Reason.RATE_LIMITED if offered.locked else Reason.BOOTSTRAP_INVALID
     if presented.method is not None:
         return presented.method, None
     if presented.candidate is None:

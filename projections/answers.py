@@ -5,13 +5,28 @@ that do not know it yet. Pure: it builds text and rows, and never runs anything.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 import msgspec
 from msgspec.structs import replace
 
 from pairing.events import Actor, device_stream, node_stream
-from pairing.listing import Acted, DueRow, Fate, LockRow, Match, NodeAskedRow, NodeRow, PairedRow, PendingRow, TokenRow
+from pairing.listing import (
+    Acted,
+    DueRow,
+    EnrolmentRow,
+    Fate,
+    HolderRow,
+    LockRow,
+    Match,
+    NodeAskedRow,
+    NodeRow,
+    PairedRow,
+    PendingRow,
+    TokenRow,
+)
 
 from . import audit
 from .activity import Use
@@ -94,6 +109,25 @@ SELECT {_REACHED}, w.word, n.request, n.caps, n.commands, n.name, n.label, n.add
  WHERE {{0}} ORDER BY n.approved_at DESC, n.from_position DESC"""  # noqa: S608
 NODES = _NODES.format(f"n.from_position IN ({held('nodes')})")
 NODES_OF = _NODES.format(f"n.from_position = {last_of('nodes', _STREAM)} AND {_TRUE.format('n')}")
+
+# All uses of one code come together, each holder in a row of its own; a code without holders in one.
+_ENROLMENTS = f"""
+SELECT {_REACHED}, c.from_position, c.code, c.profile, c.roles, c.scopes, c.uses, c.approves, c.label, c.actor_kind, c.actor_id,
+       c.issued_at, c.expires_at, c.revoked_at, c.expired_at, c.overuses,
+       h.from_position, h.device, h.roles, h.bound_at, h.redeemed_at, h.delivered_at, h.acknowledged_at
+  FROM enrolments c
+  LEFT JOIN holders h ON h.from_position IN (
+       SELECT from_position FROM holders WHERE stream = c.stream AND to_position IS NULL AND from_position <= :at
+       UNION ALL SELECT from_position FROM holders WHERE stream = c.stream AND to_position > :at AND from_position <= :at)
+ WHERE {{0}} ORDER BY c.issued_at DESC, c.stream DESC, h.bound_at, h.device"""  # noqa: S608
+ENROLMENTS = _ENROLMENTS.format(f"c.from_position IN ({held('enrolments')})")
+ENROLMENTS_OF = _ENROLMENTS.format(f"c.from_position = {last_of('enrolments', _STREAM)} AND {_TRUE.format('c')}")
+
+OVERDUE_CODES = f"""
+SELECT {_REACHED}, c.code FROM enrolments c
+ WHERE c.to_position IS NULL AND c.revoked_at IS NULL AND c.expired_at IS NULL AND c.expires_at < :now
+   AND (SELECT count(*) FROM holders h WHERE h.stream = c.stream AND h.to_position IS NULL AND h.redeemed_at IS NOT NULL) < c.uses
+ ORDER BY c.expires_at, c.from_position"""  # noqa: S608
 
 NODE_OF = f"""
 SELECT {_REACHED}, w.word FROM node_requests n JOIN words w ON w.id = n.stream
@@ -330,6 +364,44 @@ def node_row(row: tuple[Any, ...]) -> NodeRow:
         created_at=created_at,
         approved_at=approved_at,
         position=position,
+    )
+
+
+def enrolment_rows(rows: Iterable[tuple[Any, ...]]) -> Iterator[EnrolmentRow]:
+    """Return the setup codes of `ENROLMENTS`, each of which comes once for each of its holders."""
+    for _, group in groupby(rows, key=itemgetter(1)):
+        first, *others = list(group)
+        _, position, code, profile, roles, scopes, uses, approves, label, kind, id, *times = first[:16]
+        issued_at, expires_at, revoked_at, expired_at, overuses = times
+        holders = [row[16:] for row in (first, *others) if row[16] is not None]
+        yield EnrolmentRow(
+            code=code,
+            profile=profile,
+            roles=_names(roles),
+            scopes=_names(scopes),
+            uses=uses,
+            approves=bool(approves),
+            label=label,
+            actor=None if kind is None else Actor(kind, id),
+            issued_at=issued_at,
+            expires_at=expires_at,
+            revoked_at=revoked_at,
+            expired_at=expired_at,
+            overuses=overuses,
+            holders=tuple(_holder_row(held) for held in holders),
+            position=max(position, *(held[0] for held in holders)) if holders else position,
+        )
+
+
+def _holder_row(held: tuple[Any, ...]) -> HolderRow:
+    _, device, roles, bound_at, redeemed_at, delivered_at, acknowledged_at = held
+    return HolderRow(
+        device=device,
+        roles=_names(roles),
+        bound_at=bound_at,
+        redeemed_at=redeemed_at,
+        delivered_at=delivered_at,
+        acknowledged_at=acknowledged_at,
     )
 
 

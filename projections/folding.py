@@ -7,7 +7,7 @@ batches a log is followed makes no difference to what the views say.
 from collections.abc import Iterable
 from typing import TypeAlias
 
-from . import audit, devices, locks, nodes, requests, tokens
+from . import audit, devices, enrolments, locks, nodes, requests, tokens
 from .reading import Read
 from .spans import Table
 from .steps import STEPS, Sheets, Step
@@ -25,6 +25,8 @@ LOADS = {
     "locks": locks.LOAD,
     "node_requests": nodes.LOAD_ASKED,
     "nodes": nodes.LOAD_NODES,
+    "enrolments": enrolments.LOAD_CODES,
+    "holders": enrolments.LOAD_HOLDERS,
 }
 
 _PERSONAL: tuple[Table, ...] = (requests.TABLE, devices.DEVICES, devices.LABELS, nodes.ASKED, nodes.NODES)

@@ -15,6 +15,7 @@ from pairing.events import (
     DeviceDescribed,
     DeviceImported,
     DeviceRenamed,
+    EnrolmentIssued,
     Meta,
     NodeImported,
     NodeRenamed,
@@ -32,7 +33,17 @@ T = TypeVar("T")
 
 # On other kinds the personal part speaks of the actor alone.
 SPEAKS_OF_DEVICE = frozenset(
-    (RequestOpened, RequestRefreshed, DeviceDescribed, DeviceRenamed, DeviceImported, NodeRequested, NodeRenamed, NodeImported)
+    (
+        RequestOpened,
+        RequestRefreshed,
+        DeviceDescribed,
+        DeviceRenamed,
+        DeviceImported,
+        NodeRequested,
+        NodeRenamed,
+        NodeImported,
+        EnrolmentIssued,
+    )
 )
 
 

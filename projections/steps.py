@@ -21,6 +21,14 @@ from pairing.events import (
     DeviceRestored,
     DeviceUnlocked,
     DeviceUpgraded,
+    EnrolmentAcknowledged,
+    EnrolmentBound,
+    EnrolmentDelivered,
+    EnrolmentExpired,
+    EnrolmentIssued,
+    EnrolmentOverused,
+    EnrolmentRedeemed,
+    EnrolmentRevoked,
     HandoffClosed,
     NodeAbandoned,
     NodeApproved,
@@ -48,10 +56,11 @@ from pairing.events import (
     TokenRotated,
     TokenWidened,
     device_stream,
+    enrolment_stream,
     node_stream,
 )
 
-from . import devices, locks, nodes, requests, tokens
+from . import devices, enrolments, locks, nodes, requests, tokens
 from .reading import Read
 from .spans import Sheet
 
@@ -71,6 +80,8 @@ class Sheets:
         self.locks: Sheet[locks.Locked] = Sheet(locks.TABLE)
         self.node_requests: Sheet[nodes.Surface] = Sheet(nodes.ASKED)
         self.nodes: Sheet[nodes.Approved] = Sheet(nodes.NODES)
+        self.enrolments: Sheet[enrolments.Minted] = Sheet(enrolments.CODES)
+        self.holders: Sheet[enrolments.Held] = Sheet(enrolments.HOLDERS)
         self.open: dict[int, str] = {}
         self.roles: dict[int, dict[str, None]] = {}
         self.opened = 0
@@ -78,7 +89,17 @@ class Sheets:
 
     def all(self) -> tuple[Sheet[Any], ...]:
         """Return every sheet, in the order in which they are written."""
-        return (self.requests, self.devices, self.labels, self.tokens, self.locks, self.node_requests, self.nodes)
+        return (
+            self.requests,
+            self.devices,
+            self.labels,
+            self.tokens,
+            self.locks,
+            self.node_requests,
+            self.nodes,
+            self.enrolments,
+            self.holders,
+        )
 
     def seed(self, load: str, stored: tuple[Any, ...]) -> None:
         """Take one stored row, by the name of its load."""
@@ -251,7 +272,26 @@ def _forgotten(sheets: Sheets, stream: int, read: Read, event: DeviceForgotten |
     sheets.forgotten.append((stream, read.record.position))
 
 
-_NODE = node_stream("")
+def _minted(sheets: Sheets, stream: int, read: Read, event: EnrolmentIssued) -> None:
+    sheets.enrolments.put((stream,), enrolments.minted(event, read.meta, read.personal), read.record.position)
+
+
+def _code_ended(sheets: Sheets, stream: int, read: Read, event: enrolments.End) -> None:
+    row = sheets.enrolments.row((stream,))
+    if row is not None:
+        sheets.enrolments.put((stream,), enrolments.ended(row, event), read.record.position)
+
+
+def _holder(sheets: Sheets, stream: int, read: Read, event: enrolments.Step) -> None:
+    before = sheets.holders.row((stream, event.device))
+    after = enrolments.held(before, event)
+    if after is not None and after != before:
+        sheets.holders.put((stream, event.device), after, read.record.position)
+
+
+_NODE, _ENROLMENT = node_stream(""), enrolment_stream("")
+_CODE_ENDED = Step(_code_ended, ("enrolments",), _ENROLMENT)
+_HOLDER = Step(_holder, ("holders",), _ENROLMENT)
 _ENDED = Step(_ended, ("requests",))
 _TOKEN = Step(_token, ("devices", "tokens"))
 
@@ -293,4 +333,12 @@ STEPS: dict[type, Step] = {
     NodeImported: Step(_node_imported, ("nodes",), _NODE),
     NodeRenamed: Step(_node_renamed, ("nodes",), _NODE),
     NodeForgotten: Step(_forgotten, (), _NODE),
+    EnrolmentIssued: Step(_minted, ("enrolments",), _ENROLMENT),
+    EnrolmentRevoked: _CODE_ENDED,
+    EnrolmentExpired: _CODE_ENDED,
+    EnrolmentOverused: _CODE_ENDED,
+    EnrolmentBound: _HOLDER,
+    EnrolmentRedeemed: _HOLDER,
+    EnrolmentDelivered: _HOLDER,
+    EnrolmentAcknowledged: _HOLDER,
 }

@@ -18,14 +18,14 @@ from pairing.log.codec import KINDS
 from pairing.log.port import Mark
 from pairing.log.upcasts import UPCASTS
 
-from . import audit, devices, expendable, locks, nodes, requests, tokens
+from . import audit, devices, enrolments, expendable, locks, nodes, requests, tokens
 
 SCHEMA = f"""
 CREATE TABLE mark (
     one INTEGER PRIMARY KEY CHECK (one = 0), position INTEGER NOT NULL, hash BLOB NOT NULL, pending INTEGER NOT NULL
 ) STRICT;
 INSERT INTO mark VALUES (0, {GENESIS.position}, x'{GENESIS.hash.hex()}', 0);
-{audit.SCHEMA}{requests.SCHEMA}{devices.SCHEMA}{tokens.SCHEMA}{locks.SCHEMA}{nodes.SCHEMA}
+{audit.SCHEMA}{requests.SCHEMA}{devices.SCHEMA}{tokens.SCHEMA}{locks.SCHEMA}{nodes.SCHEMA}{enrolments.SCHEMA}
 """  # noqa: S608
 # To be raised when events come to mean other rows. A change of the tables, or of the kinds that are known, counts by itself.
 _FOLD = 1

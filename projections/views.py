@@ -12,13 +12,14 @@ import anyio
 import anyio.lowlevel
 import structlog
 
-from pairing.events import device_stream, node_stream
+from pairing.events import device_stream, enrolment_stream, node_stream
 from pairing.listing import (
     Acted,
     Answer,
     Crowd,
     Damage,
     DueRow,
+    EnrolmentRow,
     Fate,
     HandedOver,
     LockRow,
@@ -198,6 +199,17 @@ class Views:
         sql = answers.NODES if node is None else answers.NODES_OF
         position, rows = await self._ask(sql, at, stream=node_stream(node or ""))
         return Answer(position, tuple(answers.node_row(row) for row in rows))
+
+    async def enrolments(self, *, code: str | None = None, at: int | None = None) -> Answer[EnrolmentRow]:
+        """Return setup codes with who holds their uses, newest first."""
+        sql = answers.ENROLMENTS if code is None else answers.ENROLMENTS_OF
+        position, rows = await self._ask(sql, at, stream=enrolment_stream(code or ""))
+        return Answer(position, tuple(answers.enrolment_rows(rows)))
+
+    async def overdue_codes(self, now: int) -> tuple[str, ...]:
+        """Return the setup codes that ran out before `now` (ms) without that being on record, the oldest first."""
+        _, rows = await self._ask(answers.OVERDUE_CODES, now=now)
+        return tuple(code for _, code in rows)
 
     async def node_of(self, request: str) -> str | None:
         """Return the node that a request for a surface was about, open or ended."""

@@ -8,7 +8,7 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 TABLE = ROOT / "docs" / "cases.md"
 DIFFERENCES = ROOT / "docs" / "differences.md"
-GROUPS = {"FR", "HE", "ID", "AU", "RL", "OR", "PL", "CI", "UP", "PD", "RP", "TK", "EV", "NP", "V9"}
+GROUPS = {"FR", "HE", "ID", "AU", "RL", "OR", "PL", "CI", "UP", "PD", "RP", "TK", "EV", "BS", "NP", "V9"}
 ROW = re.compile(r"\| ([A-Z][A-Z0-9]-\d\d) \| (.+) \| (\d*) \| (.*) \|")
 LINK = re.compile(r"\[`(test_\w+)`\]\(\.\./([\w/]+\.py)\)")
 CASE = re.compile(r"\b[A-Z][A-Z0-9]-\d\d\b")

@@ -13,14 +13,15 @@ from msgspec import Struct
 from pairing.gateway.address import neighbourhood
 from pairing.settings.keys import RateLimit
 
-Credential: TypeAlias = Literal["shared-secret", "device-token"]
+Credential: TypeAlias = Literal["shared-secret", "device-token", "setup-code"]
 SHARED_SECRET: Final = "shared-secret"  # noqa: S105
 DEVICE_TOKEN: Final = "device-token"  # noqa: S105
+SETUP_CODE: Final = "setup-code"
 
 CAPACITY: Final = 4096
 """How many sources each counter keeps; about 10 MB when every table is full."""
 CROWD: Final = 10
-"""How many devices' worth of wrong device tokens one address may send."""
+"""How many devices' worth of wrong device tokens, or setup codes, one address may send."""
 
 _DAY_MS: Final = 86_400_000
 _ORIGIN_CHARS: Final = 256
@@ -110,7 +111,7 @@ class Counter:
 
 
 class RateLimiter:
-    """Who must wait. Shared secrets are counted by address, device tokens by address and device.
+    """Who must wait. Shared secrets are counted by address, device tokens and setup codes by address and device.
 
     One device's failures thus lock out no other (N12); once an address has sent ten times as many wrong device tokens as one
     device may, only those of paired devices behind it are still looked at. Classes are independent: being right about one
@@ -128,8 +129,12 @@ class RateLimiter:
         self._single: dict[Credential, Counter] = {
             "shared-secret": Counter(attempts, window, lockout, capacity),
             "device-token": Counter(attempts, window, lockout, capacity),
+            "setup-code": Counter(attempts, window, lockout, capacity),
         }
-        self._crowd = Counter(CROWD * attempts, window, lockout, capacity)
+        self._crowds: dict[Credential, Counter] = {
+            "device-token": Counter(CROWD * attempts, window, lockout, capacity),
+            "setup-code": Counter(CROWD * attempts, window, lockout, capacity),
+        }
 
     def retry_after(
         self, credential: Credential, source: Source, now: int, device: str | None = None, *, paired: bool = False
@@ -141,8 +146,8 @@ class RateLimiter:
         if self._exempt(source):
             return 0
         alone = self._single[credential].retry_after(_key(credential, source, device), now)
-        crowded = credential == DEVICE_TOKEN and not paired
-        return max(alone, self._crowd.retry_after(_bucket(source), now)) if crowded else alone
+        crowd = None if paired else self._crowds.get(credential)
+        return alone if crowd is None else max(alone, crowd.retry_after(_bucket(source), now))
 
     def locked(
         self, credential: Credential, source: Source, now: int, device: str | None = None, *, paired: bool = False
@@ -157,22 +162,22 @@ class RateLimiter:
         if self._exempt(source) or self.locked(credential, source, now, device, paired=paired):
             return
         self._single[credential].failed(_key(credential, source, device), now)
-        if credential == DEVICE_TOKEN:
-            self._crowd.failed(_bucket(source), now)
+        if (crowd := self._crowds.get(credential)) is not None:
+            crowd.failed(_bucket(source), now)
 
     def succeeded(self, credential: Credential, source: Source, device: str | None = None) -> None:
         """Forget what was counted against exactly this key; the address as a whole is not forgiven."""
         self._single[credential].succeeded(_key(credential, source, device))
 
     def __len__(self) -> int:
-        return len(self._crowd) + sum(len(counter) for counter in self._single.values())
+        return sum(len(counter) for counter in (*self._single.values(), *self._crowds.values()))
 
     def _exempt(self, source: Source) -> bool:
         return self._exempt_loopback and source.local and source.browser is None
 
 
 def _key(credential: Credential, source: Source, device: str | None) -> Hashable:
-    return (_bucket(source), device) if credential == DEVICE_TOKEN else _bucket(source)
+    return _bucket(source) if credential == SHARED_SECRET else (_bucket(source), device)
 
 
 def _bucket(source: Source) -> str:

@@ -19,7 +19,7 @@ from pairing.identity import Proof, b64url, check, public_key
 from pairing.refusals import Reason, Refused
 from pairing.settings import Gateway
 from pairing.tokens import GatewayKey, Keyring
-from pairing.verdict import Method, Presented
+from pairing.verdict import Method, Offered, Presented
 
 from . import details
 from .address import Networks, Origin, believed, cidr_allows, origin_verdict
@@ -27,7 +27,7 @@ from .clients import hints, is_backend_self, is_browser_ui, is_cli, is_control_u
 from .connect import ConnectParams, given, mismatch, negotiate
 from .connect import Proof as Signed
 from .details import auth_details, pairing_details
-from .limits import DEVICE_TOKEN, SHARED_SECRET, RateLimiter, Source
+from .limits import DEVICE_TOKEN, SETUP_CODE, SHARED_SECRET, RateLimiter, Source
 
 WRONG_SECRET: Final = frozenset({Reason.TOKEN_MISMATCH, Reason.PASSWORD_MISMATCH})
 
@@ -62,6 +62,11 @@ class Contact(Struct, frozen=True, kw_only=True):
     device: str | None
     key: str
     exempt: bool
+
+    @property
+    def bootstrap(self) -> str | None:
+        """What may be the token of a setup code."""
+        return self.params.auth.presented("bootstrap_token")
 
     @property
     def candidate(self) -> str | None:
@@ -231,20 +236,19 @@ def wanted(contact: Contact, under: str | None) -> Wanted:
     )
 
 
-def present(contact: Contact, state: Device, keyring: Keyring, limiter: RateLimiter, now: int) -> Presented:
+def present(
+    contact: Contact, state: Device, keyring: Keyring, limiter: RateLimiter, now: int, offered: Offered | None = None
+) -> Presented:
     """Return what a contact showed, its possible device token named by the generation it equals (protocol §4.5)."""
     auth, device = contact.params.auth, contact.device
-    shared = contact.shared
-    if auth.presented("bootstrap_token") and contact.method is None:
-        shared = Reason.BOOTSTRAP_INVALID
-    candidate = contact.candidate
+    shared, candidate = contact.shared, contact.candidate
     if contact.method is not None or candidate is None or device is None:
-        method = contact.method if contact.method != "device-token" else None
-        return Presented(method=method, shared=shared)
+        method = None if contact.method == "device-token" or contact.method == "bootstrap-token" else contact.method
+        return Presented(method=method, shared=shared, offered=offered)
     locked = limiter.locked(DEVICE_TOKEN, contact.facts.source, now, device, paired=state.grant is not None)
     issue = None if locked else keyring.recognise(state, device, contact.role, candidate)
     field: Literal["deviceToken", "token"] = "deviceToken" if auth.presented("device_token") else "token"
-    return Presented(shared=shared, candidate=field, issue=issue, locked=locked)
+    return Presented(shared=shared, candidate=field, issue=issue, locked=locked, offered=offered)
 
 
 def note_failure(limiter: RateLimiter, contact: Contact, presented: Presented, now: int, *, paired: bool = False) -> None:
@@ -257,6 +261,8 @@ def note_failure(limiter: RateLimiter, contact: Contact, presented: Presented, n
         limiter.failed(SHARED_SECRET, contact.facts.source, now)
     if presented.candidate is not None and presented.issue is None and not presented.locked:
         limiter.failed(DEVICE_TOKEN, contact.facts.source, now, contact.device, paired=paired)
+    if (offered := presented.offered) is not None and offered.code is None and not offered.locked:
+        limiter.failed(SETUP_CODE, contact.facts.source, now, contact.device)
 
 
 def note_guess(rules: Gateway, limiter: RateLimiter, contact: Contact, method: Method, now: int) -> None:
@@ -273,6 +279,8 @@ def note_success(limiter: RateLimiter, contact: Contact, method: Method) -> None
     """Forget the failures of the class that was right, and of no other."""
     if method == "device-token":
         limiter.succeeded(DEVICE_TOKEN, contact.facts.source, contact.device)
+    elif method == "bootstrap-token":
+        limiter.succeeded(SETUP_CODE, contact.facts.source, contact.device)
     elif method != "none":
         limiter.succeeded(SHARED_SECRET, contact.facts.source)
 
@@ -317,6 +325,9 @@ def exempt(rules: Gateway, contact: Contact, method: Method, state: Device) -> b
 
 def silence(rules: Gateway, contact: Contact, method: Method) -> Silence | None:
     """Return what may be approved without a person for this contact (protocol §5.2, §5.3), None where nothing may."""
+    if method == "bootstrap-token":
+        # What a code gives is said by the code alone (B3).
+        return None
     client, facts = contact.params.client, contact.facts
     page = is_control_ui(client.id) or is_webchat(client.id, client.mode)
     needs: list[Need] = []
@@ -420,9 +431,9 @@ def caller(rules: Gateway, contact: Contact, method: Method, state: Device | Non
     """Return what a logged-in session may call itself in commands (protocol §6.2); `issue` is the token that it came by."""
     paired = state is not None and state.grant is not None and not contact.exempt
     standing = None
+    by_secret = method not in {"device-token", "bootstrap-token"}
     if paired and contact.device is not None:
         standing = Standing(contact.device, contact.role, issue)
-    by_secret = method != "device-token"
     # A page in a browser of this host is lent nothing: it gets no silent upgrade, and must not give itself one (A21).
     here = contact.facts.origin.local and contact.facts.browser is None
     trusted = by_secret and here and contact.role == OPERATOR

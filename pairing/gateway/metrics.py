@@ -186,7 +186,7 @@ class Metrics(Collector):
 
 
 _NEEDS: Final = ("not-paired", "role-upgrade", "scope-upgrade", "metadata-upgrade")
-_DECISIONS: Final = tuple((means, "approved") for means in ("owner", "silent", "trusted-cidr"))
+_DECISIONS: Final = tuple((means, "approved") for means in ("owner", "silent", "trusted-cidr", "bootstrap"))
 
 
 def _by_role(sessions: dict[str, int]) -> dict[str, int]:

@@ -7,7 +7,7 @@ import asyncio
 import ssl as tls
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, TypeVar
 
 import anyio
 import msgspec
@@ -16,10 +16,10 @@ from anyio.abc import TaskStatus
 
 from pairing import ids, methods
 from pairing.authority import NODE
-from pairing.commands import Caller, Expire, Knock
+from pairing.commands import Caller, EnrolmentCommand, Expire, ExpireCode, Redeem
 from pairing.decide import blocking, decide
-from pairing.desk import Handled
-from pairing.device import Device
+from pairing.device import Device, shortfalls
+from pairing.enrolment import SPENT
 from pairing.events import Actor, DeviceEvent, RequestApproved, RequestOpened, device_stream
 from pairing.listing import Notes, RefusedContact
 from pairing.locks import locked_out
@@ -31,9 +31,9 @@ from pairing.refusals import SAYINGS, PairingError, Reason, Refused
 from pairing.service import Service
 from pairing.settings import Gateway as Rules
 from pairing.shapes import BadParams
-from pairing.verdict import PAIRING_REASONS, Method, Presented, Verdict
+from pairing.verdict import PAIRING_REASONS, Method, Offered, Presented, Verdict
 
-from . import frames, login, scrape
+from . import bootstrap, frames, login, scrape
 from .address import Networks, locate, neighbourhood
 from .aging import Aging
 from .clients import is_probe
@@ -41,6 +41,7 @@ from .connect import (
     Features,
     HelloAuth,
     HelloOk,
+    IssuedToken,
     Policy,
     ServerInfo,
     SessionDefaults,
@@ -51,7 +52,7 @@ from .frames import FrameId, Malformed, Request, StateVersion
 from .handoffs import wind_up
 from .herald import CHANGED, Herald
 from .http import Headers, HttpRequest, HttpResponse, Readiness, answer
-from .limits import DEVICE_TOKEN, SHARED_SECRET, Counter, RateLimiter
+from .limits import DEVICE_TOKEN, SETUP_CODE, SHARED_SECRET, Counter, RateLimiter
 from .listener import Address, serve
 from .login import Contact, Facts
 from .metrics import CONTENT_TYPE, Metrics, Now
@@ -60,6 +61,7 @@ from .site import TransportLimits
 from .transport import Closed, Link
 from .watch import Watch
 
+T = TypeVar("T")
 MAX_PAYLOAD: Final = 1024 * 1024
 TICK_MS: Final = 30_000
 REAP_S: Final = 1.0
@@ -100,13 +102,18 @@ class House:
 
 
 class Admitted(msgspec.Struct, frozen=True):
-    """A login that succeeded: by which method, on which state, known up to which position; `issue` is the token it came by."""
+    """A login that succeeded: by which method, on which state, known up to which position; `issue` is the token it came by.
+
+    `code` is the setup code it came by, `handed` what that hands over besides.
+    """
 
     contact: Contact
     method: Method
     state: Device | None
     position: int
     issue: str | None = None
+    code: str | None = None
+    handed: tuple[IssuedToken, ...] = ()
 
 
 class Gateway:
@@ -288,7 +295,7 @@ class Gateway:
         limiter, wait = self.house.limiter, None
         if refused.reason is Reason.RATE_LIMITED:
             shared = limiter.retry_after(SHARED_SECRET, facts.source, now)
-            wait = max(shared, limiter.retry_after(DEVICE_TOKEN, facts.source, now, device))
+            wait = max(shared, *(limiter.retry_after(kind, facts.source, now, device) for kind in (DEVICE_TOKEN, SETUP_CODE)))
         text = refused.message
         if request := refused.details.get("requestId"):
             text = f"{text} (requestId: {request})"
@@ -311,13 +318,19 @@ class Gateway:
             position = desk.position
             if desk.doubts(contact.device, state) or self._hogs(contact.device):
                 raise Refused(Reason.BUSY)
-            method, verdict = self._credential(contact, state, now)
+            offered = None if contact.bootstrap is None else await self._offered(contact, state, now)
+            method, verdict = self._credential(contact, state, now, offered)
             if turn == 0:
                 login.note_guess(self.rules, self.house.limiter, contact, method, now)
             if close := login.close_handoff(contact, method, state, verdict.issue, now):
                 handled = await desk.handle(close)
                 state, position = handled.state, max(position, handled.position)
-            if login.exempt(self.rules, contact, method, state):
+            if offered is not None and offered.code is not None and method == bootstrap.METHOD:
+                redeemed = await self._redeem(contact, state, position, offered.code, verdict, now)
+                if redeemed is None:
+                    continue
+                admitted, position = redeemed, redeemed.position
+            elif login.exempt(self.rules, contact, method, state):
                 admitted = Admitted(login.without_record(self.rules, contact), method, None, position)
             else:
                 state, position = await self._ask(contact, state, position, method, verdict, now)
@@ -331,10 +344,50 @@ class Gateway:
         """Say whether a device holds half of all the places already; the others are for others."""
         return 2 * len(self.registry.of_device(device)) >= max(2, self.rules.max_connections)
 
-    def _credential(self, contact: Contact, state: Device, now: int) -> tuple[Method, Verdict]:
+    async def _offered(self, contact: Contact, state: Device, now: int) -> Offered:
+        """Return which setup code a contact shows, and record where it is one too many for it."""
+        service = self.service
+        offered = await bootstrap.look_up(service, self.house.limiter, contact, state, now)
+        if offered.fault == SPENT and offered.code is not None:
+            await bootstrap.overuse(service.desk, offered, bootstrap.redemption(self.rules, contact, offered.code, service, now))
+        return offered
+
+    async def _redeem(
+        self, contact: Contact, state: Device, position: int, code: str, verdict: Verdict, now: int
+    ) -> Admitted | None:
+        """Redeem a setup code for a contact; None where it must be judged again. Raises `Refused` where a person must answer."""
+        desk, needs = self.service.desk, verdict.needs
+        tokens: tuple[IssuedToken, ...] = ()
+        looking = is_probe(contact.params.client.id, contact.params.client.mode)
+        if not looking and _in_pace(self._pace, contact.device or "", now):
+            command = bootstrap.redemption(self.rules, contact, code, self.service, now)
+            opens = needs and state.pending is None and not bootstrap.approves(await desk.enrolment(code), state, command)
+            try:
+                crossed = await (
+                    self._open(contact, state, lambda full: desk.handle_redemption(_capped(command, full)))
+                    if opens
+                    else desk.handle_redemption(command)
+                )
+            except Refused as refused:
+                if refused.reason is Reason.BOOTSTRAP_INVALID:
+                    return None
+                raise
+            enrolment, state = crossed.states[:2]
+            if enrolment.holder(contact.device or "") is None:
+                return None
+            position, needs = max(position, crossed.position), shortfalls(state.grant, command.knock.wanted)
+            tokens = bootstrap.handed(enrolment, state, contact, self.service.keyring)
+        if needs:
+            reason = PAIRING_REASONS[needs[0]]
+            self._remember(contact, verdict, reason, now)
+            raise login.pairing_required(contact, state, reason)
+        token = state.token(contact.role)
+        return Admitted(contact, bootstrap.METHOD, state, position, token.issue if token else None, code, tokens)
+
+    def _credential(self, contact: Contact, state: Device, now: int, offered: Offered | None = None) -> tuple[Method, Verdict]:
         """Return by what a device is authenticated, on this state, and what was found. Raises `Refused`."""
         limiter = self.house.limiter
-        presented = login.present(contact, state, self.service.keyring, limiter, now)
+        presented = login.present(contact, state, self.service.keyring, limiter, now, offered)
         verdict = login.judge(contact, state, presented, self.service.under, now)
         if verdict.method is None:
             raise self._turned_down(contact, state, presented, verdict, now)
@@ -377,17 +430,23 @@ class Gateway:
         if foreseen and not looking and _in_pace(self._pace, command.device, now):
             opens = _stays_open(foreseen) and state.pending is None
             command = login.recordable(command, contact)
-            handled = await (self._open(contact, state, command) if opens else service.desk.handle(command))
+            asked = command
+            handled = await (
+                self._open(contact, state, lambda full: service.desk.handle(msgspec.structs.replace(asked, full=full)))
+                if opens
+                else service.desk.handle(asked)
+            )
             # Somebody may have been faster: the credential is judged again on the state that was committed on.
             state, position = handled.state, max(position, handled.position)
-            _, verdict = self._credential(contact, state, now)
+            offered = None if contact.bootstrap is None else await self._offered(contact, state, now)
+            _, verdict = self._credential(contact, state, now, offered)
         if verdict.needs:
             reason = PAIRING_REASONS[blocking(verdict.needs, command.silence)]
             self._remember(contact, verdict, reason, now)
             raise login.pairing_required(contact, state, reason)
         return state, position
 
-    async def _open(self, contact: Contact, state: Device, command: Knock) -> Handled[Device, DeviceEvent]:
+    async def _open(self, contact: Contact, state: Device, write: Callable[[bool], Awaitable[T]]) -> T:
         """Open a request unless too many are open already; counted one at a time, so that no herd runs past the cap (R10)."""
         address, caps = contact.facts.origin.reported_ip, self.rules.pairing
         async with self._opening:
@@ -397,7 +456,7 @@ class Gateway:
             here = not contact.facts.origin.local and near >= caps.max_pending_per_address
             full = here or crowd.total >= caps.max_pending
             try:
-                return await self.service.desk.handle(msgspec.structs.replace(command, full=full))
+                return await write(full)
             except Refused as refused:
                 if refused.reason is not Reason.TOO_MANY_PENDING:
                     raise
@@ -418,6 +477,7 @@ class Gateway:
             self.house.activity.note_use(caller.standing.device, *used, now, contact.facts.origin.reported_ip)
         link.admit(MAX_PAYLOAD)
         link.send(frames.response_ok(id, self._hello(session, admitted, now)))
+        session.errand = bootstrap.errand(contact, caller, admitted.state, admitted.code, now)
         self.registry.add(session)
         self.metrics.logins += 1
         log.info("connected", device=contact.device, role=contact.role, method=admitted.method, client=contact.params.client.id)
@@ -454,6 +514,7 @@ class Gateway:
                 scopes=scopes,
                 device_token=value,
                 issued_at_ms=token.issued_at if token and value else None,
+                device_tokens=admitted.handed or None,
                 method=admitted.method if contact.protocol >= 4 else None,
             ),
             policy=_POLICY,
@@ -473,9 +534,18 @@ class Gateway:
         except (Refused, PairingError) as error:
             log.warning("surface not asked for", device=standing.device, error=str(error))
 
+    async def _run(self, errand: EnrolmentCommand) -> None:
+        """Record how far the handing over of a setup code's tokens has come. The device is in whatever comes of it."""
+        try:
+            await bootstrap.record(self.service.desk, errand)
+        except (Refused, PairingError) as error:
+            log.warning("setup code not noted", code=errand.code, error=str(error))
+
     async def _converse(self, link: Link, session: Session) -> None:
         try:
             await self._ask_node(session)
+            if session.errand is not None:
+                await self._run(session.errand)
             while True:
                 request = session.read(await link.recv())
                 if request is None:
@@ -530,7 +600,7 @@ class Gateway:
             self.registry.tell(frames.broadcast("tick", {"ts": self.service.clock()}))
 
     async def _reap(self) -> None:
-        """Record the requests that ran out, so that listeners are told and replay needs no clock."""
+        """Record the requests and setup codes that ran out, so that listeners are told and replay needs no clock."""
         timer = Caller(actor=Actor("timer"), scopes=None)
         while True:
             await anyio.sleep(REAP_S)
@@ -538,16 +608,23 @@ class Gateway:
             try:
                 await wind_up(self.service, self.registry)
                 overdue = await self.service.views.overdue(now)
+                codes = await self.service.views.overdue_codes(now)
             except PairingError as error:
                 log.warning("expiry not looked for", error=str(error))
                 continue
             for device, request in overdue:
                 command = Expire(id=ids.uuid7(now), now=now, by=timer, device=device, request=request)
-                try:
-                    await self.service.desk.handle(command)
-                except (Refused, PairingError) as error:
-                    # One stream that takes no decisions must not keep the others' requests open (D2).
-                    log.warning("expiry not recorded", device=device, error=str(error))
+                await self._expired(self.service.desk.handle(command), device)
+            for code in codes:
+                ran_out = ExpireCode(id=ids.uuid7(now), now=now, by=timer, code=code)
+                await self._expired(self.service.desk.handle_enrolment(ran_out), code)
+
+    async def _expired(self, work: Awaitable[object], what: str) -> None:
+        try:
+            await work
+        except (Refused, PairingError) as error:
+            # One stream that takes no decisions must not keep the others' requests open (D2).
+            log.warning("expiry not recorded", of=what, error=str(error))
 
 
 def _waits(method: str) -> bool:
@@ -566,6 +643,10 @@ def _in_pace(pace: Counter, device: str, now: int) -> bool:
         return False
     pace.failed(device, now)
     return True
+
+
+def _capped(command: Redeem, full: bool) -> Redeem:
+    return msgspec.structs.replace(command, knock=msgspec.structs.replace(command.knock, full=full))
 
 
 def _stays_open(events: tuple[DeviceEvent, ...]) -> bool:

@@ -9,7 +9,7 @@ from typing import Any, Final, Protocol
 from msgspec import Struct
 
 from pairing.authority import ADMIN, OPERATOR, PAIRING
-from pairing.commands import Caller
+from pairing.commands import Caller, EnrolmentCommand
 from pairing.entries import Node, Presence
 from pairing.refusals import Reason, Refused
 
@@ -33,7 +33,10 @@ class Wire(Protocol):
 
 
 class Session:
-    """One logged-in connection. `joined` is the log position it knew at login: older news is not for it."""
+    """One logged-in connection. `joined` is the log position it knew at login: older news is not for it.
+
+    `errand` is what is still to be recorded of the setup code behind its device.
+    """
 
     def __init__(self, wire: Wire, contact: Contact, caller: Caller, *, id: str, now: int, joined: int) -> None:
         self.wire = wire
@@ -43,6 +46,7 @@ class Session:
         self.since = now
         self.joined = joined
         self.fenced: tuple[int, str] | None = None
+        self.errand: EnrolmentCommand | None = None
         self._busy = False
         self._seq = 0
         self._strikes = 0

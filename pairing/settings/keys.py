@@ -267,6 +267,10 @@ class Gateway(Struct, frozen=True, kw_only=True, rename="camel"):
     ] = 32
     max_connections: Annotated[int, Setting(Limit(1, 1_000_000), "Sockets in all.", admits=True)] = 10_000
     tls: Tls = Tls()
+    public_url: Annotated[
+        str | None,
+        Setting(URL, "Where devices reach the gateway; setup codes name it. Plain `ws://` is for private addresses alone."),
+    ] = None
 
     @property
     def host(self) -> str:

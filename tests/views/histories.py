@@ -21,6 +21,14 @@ from pairing.events import (
     DeviceRestored,
     DeviceUnlocked,
     DeviceUpgraded,
+    EnrolmentAcknowledged,
+    EnrolmentBound,
+    EnrolmentDelivered,
+    EnrolmentExpired,
+    EnrolmentIssued,
+    EnrolmentOverused,
+    EnrolmentRedeemed,
+    EnrolmentRevoked,
     GatewayStopped,
     HandoffClosed,
     Meta,
@@ -51,6 +59,7 @@ from pairing.events import (
     TokenRotated,
     TokenWidened,
     device_stream,
+    enrolment_stream,
     node_stream,
 )
 from pairing.ids import uuid7
@@ -58,6 +67,7 @@ from pairing.log.codec import decode, decode_meta, draft
 from pairing.log.port import Appended, Draft, EventLog, Slice
 from projections.reading import SPEAKS_OF_DEVICE, actor_word
 
+CODES = ("c" * 32, "d" * 32)
 DEVICES = ("abcd" + "0" * 60, "abcd" + "1" * 60, "ef01" + "2" * 60)
 REQUESTS = ("r-1", "r-2", "r-3", "r-4")
 ROLES = ("node", "operator")
@@ -323,6 +333,39 @@ def _surface(draw: st.DrawFn, node: str, at: int) -> tuple[AnyEvent, ...]:
 
 
 @st.composite
+def _code(draw: st.DrawFn, code: str, at: int) -> tuple[AnyEvent, ...]:
+    """One event of a setup code, whether or not it fits."""
+    device, uses = draw(st.sampled_from(DEVICES)), draw(st.integers(1, 2))
+    issued_code = EnrolmentIssued(
+        at=at,
+        code=code,
+        secret="s",
+        key="k",
+        profile="node",
+        roles=("node",),
+        scopes=(),
+        uses=uses,
+        approves=False,
+        expires_at=at + 50,
+        minter=None,
+        under=None,
+        labelled=None,
+    )
+    kinds: Sequence[AnyEvent] = (
+        issued_code,
+        issued_code,
+        EnrolmentBound(at=at, device=device, key="k"),
+        EnrolmentRedeemed(at=at, device=device, key="k", tokens={draw(st.sampled_from(ROLES)): "i"}),
+        EnrolmentDelivered(at=at, device=device),
+        EnrolmentAcknowledged(at=at, device=device),
+        EnrolmentOverused(at=at, device=device),
+        EnrolmentRevoked(at=at, request=None),
+        EnrolmentExpired(at=at),
+    )
+    return (draw(st.sampled_from(kinds)),)
+
+
+@st.composite
 def histories(draw: st.DrawFn, most: int = 30) -> list[Act]:
     """A list of commands on a few devices, with gateway events and kinds of the future between them."""
     acts: list[Act] = []
@@ -330,7 +373,7 @@ def histories(draw: st.DrawFn, most: int = 30) -> list[Act]:
     for _ in range(draw(st.integers(1, most))):
         at += draw(st.sampled_from((0, 1, 40)))
         device = draw(st.sampled_from(DEVICES))
-        kind = draw(st.integers(0, 16))
+        kind = draw(st.integers(0, 20))
         if kind == 0:
             acts.append(Act(GATEWAY_STREAM, (GatewayStopped(at=at, instance="g"),)))
         elif kind == 1:
@@ -341,6 +384,11 @@ def histories(draw: st.DrawFn, most: int = 30) -> list[Act]:
             acts.append(Act(device_stream(device), (DeviceForgotten(at=at, rows=1),)))
         elif kind == 16:
             acts.append(Act(node_stream(device), (NodeForgotten(at=at, rows=1),)))
+        elif kind > 16:
+            # On a device's stream an event of a setup code says nothing.
+            code = draw(st.sampled_from(CODES))
+            stream = enrolment_stream(code) if kind < 20 else device_stream(device)
+            acts.append(Act(stream, draw(_code(code, at)), draw(_persons), draw(_actors)))
         elif kind > 11:
             # On a device's stream an event of a node says nothing.
             stream = node_stream(device) if kind < 14 else device_stream(device)

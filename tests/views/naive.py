@@ -17,6 +17,14 @@ from pairing.events import (
     DeviceRestored,
     DeviceUnlocked,
     DeviceUpgraded,
+    EnrolmentAcknowledged,
+    EnrolmentBound,
+    EnrolmentDelivered,
+    EnrolmentExpired,
+    EnrolmentIssued,
+    EnrolmentOverused,
+    EnrolmentRedeemed,
+    EnrolmentRevoked,
     HandoffClosed,
     NodeAbandoned,
     NodeApproved,
@@ -81,9 +89,13 @@ class Naive:
         self.last_surface: dict[str, tuple[Any, ...]] = {}
         self.approvals: dict[str, dict[str, Any]] = {}
         self.last_approvals: dict[str, dict[str, Any]] = {}
+        self.codes: dict[str, dict[str, Any]] = {}
+        self.holders: dict[str, dict[str, dict[str, Any]]] = {}
         for record in records:
             if record.stream.startswith("node:"):
                 self._take_node(record.stream.removeprefix("node:"), record)
+            if record.stream.startswith("enrolment:"):
+                self._take_code(record.stream.removeprefix("enrolment:"), record)
             if record.stream.startswith("device:"):
                 self._take(record.stream.removeprefix("device:"), record)
 
@@ -204,6 +216,58 @@ class Naive:
             self.approvals.pop(node, None)
         elif isinstance(event, NodeRenamed) and node in self.approvals:
             self.approvals[node] |= {"label": person.label if person else None, "position": position}
+
+    def _take_code(self, code: str, record: Record) -> None:
+        event, position, person, at = decode(record), record.position, decode_personal(record), getattr(decode(record), "at", 0)
+        row = self.codes.get(code)
+        if isinstance(event, EnrolmentIssued):
+            actor, label = decode_meta(record).actor, person.label if person else None
+            self.codes[code] = {"event": event, "label": label, "actor": actor, "position": position}
+            self.codes[code] |= {"revoked": None, "expired": None, "overuses": 0}
+        elif isinstance(event, EnrolmentRevoked) and row:
+            row |= {"revoked": at, "position": position}
+        elif isinstance(event, EnrolmentExpired) and row:
+            row |= {"expired": at, "position": position}
+        elif isinstance(event, EnrolmentOverused) and row:
+            row |= {"overuses": row["overuses"] + 1, "position": position}
+        elif isinstance(event, EnrolmentBound | EnrolmentRedeemed | EnrolmentDelivered | EnrolmentAcknowledged):
+            self._take_holder(self.holders.setdefault(code, {}), event, position)
+
+    def _take_holder(self, held: dict[str, dict[str, Any]], event: Any, position: int) -> None:
+        new = {"roles": set(), "bound": event.at, "redeemed": None, "delivered": None, "acknowledged": None, "position": position}
+        old = held.get(event.device)
+        row = dict(old or new)
+        if isinstance(event, EnrolmentRedeemed):
+            row |= {"roles": row["roles"] | set(event.tokens), "redeemed": event.at}
+        elif isinstance(event, EnrolmentDelivered):
+            row |= {"delivered": event.at}
+        elif isinstance(event, EnrolmentAcknowledged):
+            row |= {"acknowledged": event.at}
+        if (old is not None or isinstance(event, EnrolmentBound | EnrolmentRedeemed)) and row != old:
+            held[event.device] = row | {"position": position}
+
+    def enrolments(self) -> list[tuple[Any, ...]]:
+        rows = []
+        for code, row in sorted(self.codes.items()):
+            e: EnrolmentIssued = row["event"]
+            held = sorted(self.holders.get(code, {}).items(), key=lambda item: (item[1]["bound"], item[0]))
+            holders = tuple(
+                (device, tuple(sorted(h["roles"])), h["bound"], h["redeemed"], h["delivered"], h["acknowledged"])
+                for device, h in held
+            )
+            about = (e.code, e.profile, e.roles, e.scopes, e.uses, e.approves, row["label"], row["actor"], e.at, e.expires_at)
+            ends = (row["revoked"], row["expired"], row["overuses"])
+            rows.append((*about, *ends, holders, max([row["position"], *(h["position"] for _, h in held)])))
+        return rows
+
+    def overdue_codes(self, now: int) -> set[str]:
+        found = set()
+        for code, row in self.codes.items():
+            redeemed = sum(h["redeemed"] is not None for h in self.holders.get(code, {}).values())
+            over = row["revoked"] is not None or row["expired"] is not None or redeemed >= row["event"].uses
+            if row["event"].expires_at < now and not over:
+                found.add(row["event"].code)
+        return found
 
     def node_requests(self) -> list[tuple[Any, ...]]:
         rows = sorted(self.surfaces.items(), key=lambda item: -item[1][2])

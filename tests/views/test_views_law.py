@@ -13,7 +13,7 @@ from pairing.listing import Crowd
 from pairing.log.memory import MemoryLog
 from projections import follow
 from projections.views import Views
-from tests.views.histories import ADDRESSES, DEVICES, NAMES, REQUESTS, Act, histories, perform
+from tests.views.histories import ADDRESSES, CODES, DEVICES, NAMES, REQUESTS, Act, histories, perform
 from tests.views.naive import Naive
 
 TABLES = (
@@ -28,6 +28,8 @@ TABLES = (
     "locks",
     "node_requests",
     "nodes",
+    "enrolments",
+    "holders",
     "mark",
 )
 WORDS = (DEVICES[0], "ABCD", "hall")
@@ -67,6 +69,10 @@ async def agree_at(views: Views, world: Naive, at: int | None) -> None:
         asked = [plain(row) for row in (await views.node_requests(node=node, at=at)).rows]
         assert asked == [row for row in world.node_requests() if row[0] == node]
         assert [plain(row) for row in (await views.nodes(node=node, at=at)).rows] == [r for r in world.nodes() if r[0] == node]
+    codes = [plain(row) for row in (await views.enrolments(at=at)).rows]
+    assert sorted(codes, key=lambda row: row[0]) == world.enrolments()
+    for code in CODES:
+        assert [plain(row) for row in (await views.enrolments(code=code, at=at)).rows] == [r for r in codes if r[0] == code]
     for word in WORDS:
         assert {plain(match) for match in await views.matches(word, at=at)} == world.matches(word), word
 
@@ -81,6 +87,7 @@ async def agree_now(views: Views, world: Naive, now: int) -> None:
         assert (None if fate is None else plain(fate)) == world.fate(request)
     for address in (*ADDRESSES, None):
         assert await views.crowd(address) == Crowd(sum(row[12] == address for row in open_rows), len(open_rows))
+    assert set(await views.overdue_codes(now)) == world.overdue_codes(now)
     over = {row[0] for row in world.locks() if row[2] is not None and row[2] <= now}
     assert set(await views.locks_over(now, 100)) == over
     due = (await views.due(after=1_000, until=now, most=100)).rows
