@@ -35,12 +35,13 @@ from pairing.tokens import Keyring
 from projections.activity import Activity
 from projections.follow import Progress
 from projections.merkle import MerkleTree
+from projections.outbox import FileOutbox
 from projections.views import Views
 
 if TYPE_CHECKING:
     pass
 
-LOG, VIEWS, ACTIVITY, MERKLE = "log.db", "views.db", "activity.db", "merkle.db"
+LOG, VIEWS, ACTIVITY, MERKLE, HOOKS = "log.db", "views.db", "activity.db", "merkle.db", "hooks.db"
 
 
 class NoLog(PairingError):
@@ -160,12 +161,14 @@ async def open_all(
             keyring = keys.create(home)
         activity = await Activity.open(home / ACTIVITY)
         try:
-            views = await Views.open(log, home / VIEWS, activity)
+            views, outbox = await Views.open(log, home / VIEWS, activity), FileOutbox(home / HOOKS)
             try:
                 async with _custody(home, log, keyring) as custody:
-                    service = replace(_service(settings, log, views, keyring, sessions), notes=activity, custody=custody)
+                    service = _service(settings, log, views, keyring, sessions)
+                    service = replace(service, notes=activity, custody=custody, outbox=outbox)
                     yield Opened(service, log, views, activity)
             finally:
+                await outbox.close()
                 await views.close()
         finally:
             await activity.close()
@@ -225,6 +228,7 @@ def _service(settings: Settings, log: SqliteLog, views: Views, keyring: Keyring,
         sessions=Nobody() if sessions is None else sessions,
         started_at=clock(),
         host=platform.node(),
+        private_hooks=settings.gateway.hooks.allow_private,
         config_path=str(config_path(settings.home)),
         config=shown(settings),
         reach=reach(settings),

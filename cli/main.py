@@ -15,6 +15,7 @@ COMMANDS = {
     "serve": (".serve:serve", "Run the gateway until SIGTERM or Ctrl-C."),
     "devices": (".devices:devices", "Show, approve and manage devices."),
     "nodes": (".nodes:nodes", "Show, approve and manage what nodes may do."),
+    "hooks": (".hooks:hooks", "Send events to other programs as they happen."),
     "connect": (".connect:connect", "Connect to a gateway as a device."),
     "config": (".config:config", "Show and change the settings."),
     "import": (".moving:imports", "Take over the devices of another gateway."),

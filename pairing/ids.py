@@ -31,6 +31,11 @@ def issue_id() -> str:
     return os.urandom(16).hex()
 
 
+def hook_id() -> str:
+    """Return the id of a webhook: 64 random bits, hex."""
+    return os.urandom(8).hex()
+
+
 def salt() -> str:
     """Return the salt of personal fields: 128 random bits, hex."""
     return os.urandom(16).hex()

@@ -330,6 +330,9 @@ class Listing(Protocol):
     async def matches(self, name: str, *, at: int | None = None) -> tuple[Match, ...]:
         """Return up to 20 devices that a full id, an id prefix (4 characters or more) or a label (ignoring case) can mean."""
 
+    async def hooks(self) -> tuple[str, ...]:
+        """Return the webhooks that were ever added, by id, in the order of their adding."""
+
     async def overdue(self, now: int) -> tuple[tuple[str, str], ...]:
         """Return (device, request) of open requests whose expiry lies before `now` (ms)."""
 

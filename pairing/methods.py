@@ -16,6 +16,7 @@ from . import (
     entries,
     forgetting,
     history,
+    hook_methods,
     ids,
     lock_methods,
     log_methods,
@@ -490,6 +491,7 @@ _TABLE: tuple[Method[Any], ...] = (
     *forgetting.METHODS,
     *log_methods.METHODS,
     *enrol_methods.METHODS,
+    *hook_methods.METHODS,
     Method("skills.bins", AnyParams, skills_bins, None, (NODE,)),
     Method("node.event", AnyParams, node_event, None, (NODE,)),
 )

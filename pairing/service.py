@@ -19,6 +19,7 @@ from .entries import Node, Presence
 from .events import Personal
 from .following import Following
 from .listing import Listing, Notes
+from .outbox import Outbox
 from .reach import Reach
 from .tokens import Keyring
 
@@ -62,6 +63,7 @@ class Service:
     """What methods work with. `under` is the keyed tag of the present shared secret; `clock` gives ms.
 
     `longest_handoff` (ms) is the most that a rotation may leave the token before.
+    `private_hooks`: webhooks may go to addresses inside, and over plain HTTP.
     """
 
     desk: Desk
@@ -75,6 +77,8 @@ class Service:
     terms: Terms = ANY_TERMS
     sessions: Sessions = field(default_factory=Nobody)
     notes: Notes | None = None
+    outbox: Outbox | None = None
+    private_hooks: bool = False
     started_at: int = 0
     host: str = ""
     config_path: str = ""

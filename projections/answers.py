@@ -156,6 +156,10 @@ SELECT {_REACHED}, w.word, d.name, r.name, l.label, d.stream IS NOT NULL, r.stre
   LEFT JOIN requests r ON r.from_position = {last_of("requests", "w.id")} AND {_TRUE.format("r")}
  ORDER BY w.word LIMIT :most"""  # noqa: S608
 
+HOOKS = f"""
+SELECT {_REACHED}, w.word FROM events e JOIN words w ON w.id = e.stream
+ WHERE e.kind = (SELECT id FROM words WHERE word = :kind) ORDER BY e.position"""  # noqa: S608
+
 OVERDUE = f"""
 SELECT {_REACHED}, w.word, r.request FROM requests r JOIN words w ON w.id = r.stream
  WHERE r.to_position IS NULL AND r.expires_at < :now ORDER BY r.expires_at, r.from_position"""  # noqa: S608

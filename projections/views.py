@@ -12,7 +12,7 @@ import anyio
 import anyio.lowlevel
 import structlog
 
-from pairing.events import device_stream, enrolment_stream, node_stream
+from pairing.events import HookAdded, device_stream, enrolment_stream, hook_stream, node_stream
 from pairing.listing import (
     Acted,
     Answer,
@@ -43,6 +43,7 @@ log = structlog.get_logger("pairing.views")
 
 Rows: TypeAlias = list[tuple[Any, ...]]
 
+_HOOK_ADDED = str(HookAdded.__struct_config__.tag)
 MOST_MATCHES = 20
 MOST_APPROVERS = 16
 _SHORTEST_PREFIX = 4
@@ -234,6 +235,11 @@ class Views:
             most=MOST_MATCHES,
         )
         return tuple(answers.match(row) for row in rows)
+
+    async def hooks(self) -> tuple[str, ...]:
+        """Return the webhooks that were ever added, by id, in the order of their adding."""
+        _, rows = await self._ask(answers.HOOKS, kind=_HOOK_ADDED)
+        return tuple(stream.removeprefix(hook_stream("")) for _, stream in rows)
 
     async def overdue(self, now: int) -> tuple[tuple[str, str], ...]:
         """Return (device, request) of open requests whose expiry lies before `now` (ms), the oldest first."""

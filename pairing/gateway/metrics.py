@@ -20,6 +20,7 @@ from pairing.events import Means
 from pairing.log.port import Record
 from pairing.refusals import SAYINGS, Reason
 
+from .courier import HookFigures
 from .herald import CHANGED, EXPIRED, LOCKED, REMOVED
 from .watch import Vitals
 
@@ -68,6 +69,7 @@ class Now(Struct, frozen=True):
     failing: tuple[str, ...]
     seen: Vitals
     cut: dict[str, int] = {}
+    hooks: tuple[HookFigures, ...] = ()
 
 
 class Metrics(Collector):
@@ -149,6 +151,7 @@ class Metrics(Collector):
         yield _gauge("pairing_herald_lag_positions", "Positions that the herald has still to pass.", max(0, head - seen.herald))
         yield _gauge("pairing_views_lag_positions", "Positions that the views have still to take in.", max(0, head - seen.views))
         yield _gauge("pairing_ready", "Whether /readyz says yes.", int(not now.failing))
+        yield from _hooks(now.hooks)
         machine = seen.machine
         for name, words, value in (
             ("pairing_descriptors_left", "File descriptors that may still be opened.", machine.descriptors),
@@ -187,6 +190,23 @@ class Metrics(Collector):
 
 _NEEDS: Final = ("not-paired", "role-upgrade", "scope-upgrade", "metadata-upgrade")
 _DECISIONS: Final = tuple((means, "approved") for means in ("owner", "silent", "trusted-cidr", "bootstrap"))
+
+
+def _hooks(hooks: tuple[HookFigures, ...]) -> Iterator[Metric]:
+    """Hooks are named by ids of our own making, and there are 32 at most."""
+    if not hooks:
+        return
+    yield _gauge("pairing_hooks_paused", "Webhooks that send nothing until somebody resumes them.", sum(h.paused for h in hooks))
+    busy = [hook for hook in hooks if not hook.paused]
+    lag = {hook.hook: hook.lag for hook in busy}
+    yield _labelled("pairing_hook_lag_positions", "Positions that are not delivered yet.", "hook", lag)
+    waits = {hook.hook: hook.lag_s for hook in busy}
+    yield _labelled("pairing_hook_lag_seconds", "Age of the oldest event that was tried in vain.", "hook", waits)
+    attempts = CounterMetricFamily("pairing_hook_attempts", "Attempts to deliver an event.", labels=("hook", "outcome"))
+    for hook in busy:
+        attempts.add_metric((hook.hook, "failed"), hook.failed)
+        attempts.add_metric((hook.hook, "delivered"), hook.tried - hook.failed)
+    yield attempts
 
 
 def _by_role(sessions: dict[str, int]) -> dict[str, int]:

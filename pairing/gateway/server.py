@@ -33,7 +33,7 @@ from pairing.settings import Gateway as Rules
 from pairing.shapes import BadParams
 from pairing.verdict import PAIRING_REASONS, Method, Offered, Presented, Verdict
 
-from . import bootstrap, frames, login, scrape
+from . import bootstrap, courier, frames, login, scrape
 from .address import Networks, locate, neighbourhood
 from .aging import Aging
 from .clients import is_probe
@@ -128,6 +128,9 @@ class Gateway:
         self.herald = Herald(house.events, house.service.desk, house.registry, self._heard)
         self.watch = Watch(house.events, house.service.views, lambda: self.herald.position, house.machine)
         self.aging = Aging(house.service)
+        hooks = house.rules.hooks
+        on = courier.terms(timeout_ms=hooks.timeout_ms, give_up_ms=hooks.give_up_ms, private_allowed=hooks.allow_private)
+        self.courier = courier.Courier(house.service, house.events, house.service.outbox, on)
         self._proxies = Networks(house.rules.trusted_proxies)
         self._gate = asyncio.Lock()
         self._opening = anyio.Lock()
@@ -137,6 +140,7 @@ class Gateway:
 
     def _heard(self, record: Record) -> None:
         self.metrics.heard(record)
+        self.courier.heard(record)
         if record.kind == _FORGOTTEN:
             # Another process may have forgotten the device; what this one holds in memory is its own to let go of.
             self.house.activity.drop(record.stream.removeprefix(device_stream("")))
@@ -161,6 +165,7 @@ class Gateway:
             tasks.start_soon(self._reap)
             tasks.start_soon(self.aging.run)
             tasks.start_soon(self.watch.run)
+            tasks.start_soon(self.courier.run)
             self.watch.phase = None
             try:
                 await serve(
@@ -203,14 +208,16 @@ class Gateway:
 
     def _now(self) -> Now:
         watch, service = self.watch, self.service
+        now = service.clock()
         return Now(
-            service.clock(),
+            now,
             service.started_at,
             self.registry.by_role(),
             self._links,
             watch.failing,
             watch.seen,
             self.registry.cut,
+            self.courier.figures(watch.seen.owed if watch.seen.head is None else watch.seen.head, now),
         )
 
     def _uptime(self) -> int:

@@ -215,6 +215,20 @@ class Tls(Struct, frozen=True, kw_only=True, rename="camel"):
     key: Annotated[Path | None, Setting(PATH, "PEM file with the private key.", flag="--tls-key")] = None
 
 
+class Hooks(Struct, frozen=True, kw_only=True, rename="camel"):
+    """How webhooks are delivered; there are none until one is added."""
+
+    allow_private: Annotated[
+        bool,
+        Setting(Flag(), "Let webhooks go to private, loopback and link-local addresses, and over plain HTTP."),
+    ] = False
+    timeout_ms: Annotated[int, Setting(Limit(100, 120_000), "Time for one attempt to deliver an event, in ms.")] = 10_000
+    give_up_ms: Annotated[
+        int,
+        Setting(Limit(1_000, 30 * _DAY_MS), "Time after which a webhook that fails again and again is paused, in ms."),
+    ] = _DAY_MS
+
+
 class Gateway(Struct, frozen=True, kw_only=True, rename="camel"):
     """The gateway: where it listens, whom it admits, what it bounds."""
 
@@ -246,6 +260,7 @@ class Gateway(Struct, frozen=True, kw_only=True, rename="camel"):
     remote: Remote = Remote()
     nodes: Nodes = Nodes()
     pairing: Pairing = Pairing()
+    hooks: Hooks = Hooks()
     trusted_proxies: Annotated[
         tuple[Network, ...],
         Setting(
