@@ -12,7 +12,14 @@ from .voice import Failure, moment, plain
 
 _LIST = "pairing devices list"
 _PAIRING = frozenset(
-    {Reason.NOT_PAIRED, Reason.ROLE_UPGRADE, Reason.SCOPE_UPGRADE, Reason.METADATA_UPGRADE, Reason.TOO_MANY_PENDING}
+    {
+        Reason.NOT_PAIRED,
+        Reason.ROLE_UPGRADE,
+        Reason.SCOPE_UPGRADE,
+        Reason.METADATA_UPGRADE,
+        Reason.TOO_MANY_PENDING,
+        Reason.TOO_MANY_REQUESTS,
+    }
 )
 
 

@@ -118,6 +118,7 @@ async def _serve(settings: "Settings", new_key: bool) -> None:
             limiter=RateLimiter(settings.gateway.auth.rate_limit),
             describe=lambda: {"stateDir": str(settings.home), "configPath": str(settings.home / "config.toml")},
             machine=partial(machine, settings),
+            requests_lock=settings.home / "requests.lock",
         )
         gateway, instance = Gateway(house), ids.uuid7(clock())
         opened.log.timed = gateway.metrics.appended

@@ -113,7 +113,10 @@ class DeviceBound(Command, frozen=True, kw_only=True):
 
 
 class Knock(DeviceBound, frozen=True, kw_only=True):
-    """An authenticated device connects and wants in. Opens, refreshes or silently approves a request; idempotent."""
+    """An authenticated device connects and wants in. Opens, refreshes or silently approves a request; idempotent.
+
+    `full` says that no more requests may be open; `most` how many of its own may have come to nothing in the last hour.
+    """
 
     wanted: Wanted
     client_id: str | None
@@ -127,6 +130,7 @@ class Knock(DeviceBound, frozen=True, kw_only=True):
     silence: Silence | None = None
     terms: Terms = ANY_TERMS
     full: bool = False
+    most: int | None = None
     code: str | None = None
     lifetimes: Lifetimes = ()
 

@@ -66,6 +66,7 @@ Events = tuple[DeviceEvent, ...]
 
 # What requests may ask for once they are merged, and what a device may come to hold without a person.
 MOST_SCOPES = 128
+HOUR_MS = 3_600_000
 
 
 def decide(state: Device, command: DeviceCommand) -> Events:
@@ -140,7 +141,14 @@ def _knock(state: Device, c: Knock) -> Events:
             return (*asked, *granted, *_settle(inside, c))
     if c.full and pending is not None and state.pending is None:
         raise Refused(Reason.TOO_MANY_PENDING)
+    if c.most is not None and any(isinstance(event, RequestOpened) for event in asked) and _in_vain(state, c.now) >= c.most:
+        raise Refused(Reason.TOO_MANY_REQUESTS)
     return asked
+
+
+def _in_vain(state: Device, now: int) -> int:
+    """Count a device's requests that came to nothing of late: a storm of them would fill a log that is kept for ever (R10)."""
+    return sum(closed.ending != "approved" and now - closed.at < HOUR_MS for closed in state.closed)
 
 
 def _quiet(needs: tuple[Need, ...], c: Knock) -> bool:

@@ -69,6 +69,7 @@ class Reason(Enum):
     ROLE_UPGRADE = "role-upgrade"
     SCOPE_UPGRADE = "scope-upgrade"
     TOO_MANY_PENDING = "too-many-pending"
+    TOO_MANY_REQUESTS = "too-many-requests"
     DEVICE_LOCKED = "device-locked"
     # commands (protocol §6)
     UNKNOWN_REQUEST = "unknown-request"
@@ -321,6 +322,14 @@ SAYINGS: dict[Reason, Saying] = {
         "device locked{until}{told}",
         "An operator can end the lock: pairing devices unlock <device>",
         "DEVICE_LOCKED",
+        step="wait_then_retry",
+        terminal=False,
+    ),
+    Reason.TOO_MANY_REQUESTS: Saying(
+        _PAIR,
+        "pairing required: this device has opened too many requests",
+        "Wait an hour, then ask for everything at once; or have an operator answer what is open: pairing devices list",
+        "PAIRING_REQUIRED",
         step="wait_then_retry",
         terminal=False,
     ),

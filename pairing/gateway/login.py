@@ -368,6 +368,7 @@ def knock(rules: Gateway, contact: Contact, method: Method, key: GatewayKey, und
         ttl=rules.pairing.request_ttl_ms,
         silence=silence(rules, contact, method),
         terms=rules.pairing.approval.terms,
+        most=rules.pairing.max_requests_per_device,
     )
 
 

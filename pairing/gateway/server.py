@@ -7,7 +7,8 @@ import asyncio
 import ssl as tls
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Final, TypeVar
+from pathlib import Path
+from typing import Final
 
 import anyio
 import msgspec
@@ -16,7 +17,7 @@ from anyio.abc import TaskStatus
 
 from pairing import ids, methods
 from pairing.authority import NODE
-from pairing.commands import Caller, EnrolmentCommand, Expire, ExpireCode, Redeem
+from pairing.commands import Caller, EnrolmentCommand, Expire, ExpireCode, Knock, Redeem
 from pairing.decide import blocking, decide
 from pairing.device import Device, shortfalls
 from pairing.enrolment import SPENT
@@ -56,12 +57,12 @@ from .limits import DEVICE_TOKEN, SETUP_CODE, SHARED_SECRET, Counter, RateLimite
 from .listener import Address, serve
 from .login import Contact, Facts
 from .metrics import CONTENT_TYPE, Metrics, Now
+from .opening import Opening
 from .session import Registry, Session, refusal
 from .site import TransportLimits
 from .transport import Closed, Link
 from .watch import Watch
 
-T = TypeVar("T")
 MAX_PAYLOAD: Final = 1024 * 1024
 TICK_MS: Final = 30_000
 REAP_S: Final = 1.0
@@ -83,6 +84,7 @@ _FEATURES: Final = Features(tuple(METHODS), EVENTS)
 _DEFAULTS: Final = SessionDefaults()
 _UNCOUNTED: Final = StateVersion()
 _POLICY: Final = Policy(MAX_PAYLOAD, TransportLimits().buffered_bytes, TICK_MS)
+_ONE_TOO_MANY: Final = {Reason.TOO_MANY_PENDING, Reason.TOO_MANY_REQUESTS}
 _FORGOTTEN: Final = "device.forgotten"
 log = structlog.get_logger("pairing.gateway")
 
@@ -99,6 +101,7 @@ class House:
     limiter: RateLimiter
     describe: Callable[[], dict[str, str]] = field(default=dict)
     machine: Callable[[], Machine] = field(default=Machine)
+    requests_lock: Path | None = None
 
 
 class Admitted(msgspec.Struct, frozen=True):
@@ -133,7 +136,7 @@ class Gateway:
         self.courier = courier.Courier(house.service, house.events, house.service.outbox, on)
         self._proxies = Networks(house.rules.trusted_proxies)
         self._gate = asyncio.Lock()
-        self._opening = anyio.Lock()
+        self._opening = Opening(house.service, house.rules.pairing, house.requests_lock)
         self._pace = Counter(WRITES, 60_000, 60_000)
         self._surfaces = Counter(SURFACES, 60_000, 60_000)
         self._links = 0
@@ -181,6 +184,7 @@ class Gateway:
                 )
             finally:
                 tasks.cancel_scope.cancel()
+                self._opening.close()
 
     def farewell(self) -> None:
         """Announce the end to every session; the close frames follow when serving is cancelled."""
@@ -368,16 +372,20 @@ class Gateway:
         looking = is_probe(contact.params.client.id, contact.params.client.mode)
         if not looking and _in_pace(self._pace, contact.device or "", now):
             command = bootstrap.redemption(self.rules, contact, code, self.service, now)
-            opens = needs and state.pending is None and not bootstrap.approves(await desk.enrolment(code), state, command)
+            opens = bool(needs) and state.pending is None and not bootstrap.approves(await desk.enrolment(code), state, command)
+            origin = contact.facts.origin
             try:
-                crossed = await (
-                    self._open(contact, state, lambda full: desk.handle_redemption(_capped(command, full)))
-                    if opens
-                    else desk.handle_redemption(command)
+                crossed = await self._opening.handle(
+                    lambda full: desk.handle_redemption(_capped(command, full)),
+                    address=origin.reported_ip,
+                    local=origin.local,
+                    opens=opens,
                 )
             except Refused as refused:
                 if refused.reason is Reason.BOOTSTRAP_INVALID:
                     return None
+                if refused.reason in _ONE_TOO_MANY:
+                    raise login.pairing_required(contact, state, refused.reason) from None
                 raise
             enrolment, state = crossed.states[:2]
             if enrolment.holder(contact.device or "") is None:
@@ -431,17 +439,28 @@ class Gateway:
         """Have the device's wish decided, and return its state, and up to where it is known, if it may in. Raises `Refused`."""
         service = self.service
         command = login.knock(self.rules, contact, method, service.keyring.current, service.under, now)
+        try:
+            return await self._asked(contact, command, state, position, verdict, now)
+        except Refused as refused:
+            if refused.reason not in _ONE_TOO_MANY:
+                raise
+            raise login.pairing_required(contact, state, refused.reason) from None
+
+    async def _asked(
+        self, contact: Contact, command: Knock, state: Device, position: int, verdict: Verdict, now: int
+    ) -> tuple[Device, int]:
         foreseen = decide(state, command)
         # Looking is not asking: a probe leaves nothing behind (A20). Nor may one device fill a log that is kept for ever.
         looking = is_probe(contact.params.client.id, contact.params.client.mode)
         if foreseen and not looking and _in_pace(self._pace, command.device, now):
             opens = _stays_open(foreseen) and state.pending is None
             command = login.recordable(command, contact)
-            asked = command
-            handled = await (
-                self._open(contact, state, lambda full: service.desk.handle(msgspec.structs.replace(asked, full=full)))
-                if opens
-                else service.desk.handle(asked)
+            origin, asked = contact.facts.origin, command
+            handled = await self._opening.handle(
+                lambda full: self.service.desk.handle(msgspec.structs.replace(asked, full=full)),
+                address=origin.reported_ip,
+                local=origin.local,
+                opens=opens,
             )
             # Somebody may have been faster: the credential is judged again on the state that was committed on.
             state, position = handled.state, max(position, handled.position)
@@ -452,27 +471,6 @@ class Gateway:
             self._remember(contact, verdict, reason, now)
             raise login.pairing_required(contact, state, reason)
         return state, position
-
-    async def _open(self, contact: Contact, state: Device, write: Callable[[bool], Awaitable[T]]) -> T:
-        """Open a request unless too many are open already; counted one at a time, so that no herd runs past the cap (R10)."""
-        address, caps = contact.facts.origin.reported_ip, self.rules.pairing
-        async with self._opening:
-            crowd = await self.service.views.crowd(address)
-            # Those whose address a header hides count as one source, or hiding it would be the way round the cap.
-            near = await self._neighbours(address) if address and ":" in address else crowd.here
-            here = not contact.facts.origin.local and near >= caps.max_pending_per_address
-            full = here or crowd.total >= caps.max_pending
-            try:
-                return await write(full)
-            except Refused as refused:
-                if refused.reason is not Reason.TOO_MANY_PENDING:
-                    raise
-                raise login.pairing_required(contact, state, refused.reason) from None
-
-    async def _neighbours(self, address: str) -> int:
-        """Count the open requests from an IPv6 network: one host has all of its addresses."""
-        place, rows = neighbourhood(address), (await self.service.views.pending()).rows
-        return sum(row.address is not None and neighbourhood(row.address) == place for row in rows)
 
     def _welcome(self, link: Link, id: FrameId, admitted: Admitted) -> Session:
         now, contact = self.service.clock(), admitted.contact

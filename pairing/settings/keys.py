@@ -177,6 +177,14 @@ class Pairing(Struct, frozen=True, kw_only=True, rename="camel"):
     max_pending_per_address: Annotated[
         int, Setting(Limit(1, 100_000), "Pending requests that are kept for one address.", admits=True)
     ] = 50
+    max_requests_per_device: Annotated[
+        int,
+        Setting(
+            Limit(1, 30),
+            "New requests of one device that may come to nothing (superseded, expired, rejected) within an hour.",
+            admits=True,
+        ),
+    ] = 20
     request_ttl_ms: Annotated[
         int,
         Setting(Limit(1_000, 7 * _DAY_MS), "Life of a pending request after its last contact, in ms.", admits=True),

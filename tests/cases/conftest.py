@@ -400,6 +400,7 @@ async def running(home: Path, flags: dict[str, Any]) -> AsyncIterator[World]:
             rules=gateway_rules,
             activity=opened.activity,
             limiter=RateLimiter(gateway_rules.auth.rate_limit),
+            requests_lock=home / "requests.lock",
         )
         gateway = Gateway(house)
         async with AsyncExitStack() as sockets, anyio.create_task_group() as tasks:

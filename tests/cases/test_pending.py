@@ -1,9 +1,12 @@
 """The one open request of a device: how it changes, how long it lives, how many there may be (group PD)."""
 
 import re
+from collections import Counter
 
 import anyio
 import pytest
+
+from projections.views import Views
 
 READ, WRITE = ("operator.read",), ("operator.write",)
 TTL = 300_000
@@ -201,6 +204,47 @@ async def test_a_herd_opens_no_more_requests_than_may_be_open(world, elsewhere, 
         assert refused.details["recommendedNextStep"] == "wait_then_retry"
     assert len((await w.opened.service.views.pending()).rows) == most
     assert len(await w.records("request.opened")) == most
+
+
+async def test_two_gateways_on_one_log_open_no_more_requests_than_may_be_open(world, elsewhere, monkeypatch):
+    """R10, D4: a herd at two gateways at once; what one has counted is still so when it is stored."""
+    caps = {"gateway.maxPreauthPerAddress": 100, "gateway.pairing.maxPending": 7, "gateway.pairing.maxPendingPerAddress": 5}
+    gateways = [await world(caps), await world(caps)]
+    told, crowd = [], Views.crowd
+
+    async def counted(*args):
+        found = await crowd(*args)
+        await anyio.sleep(0.005)
+        return found
+
+    monkeypatch.setattr(Views, "crowd", counted)
+
+    async def one(number: int) -> None:
+        w = gateways[number % 2]
+        source = elsewhere[("192.0.2.2", "192.0.2.3")[number % 3 == 0]]
+        told.append((await w.outside(gateways[0].device(), scopes=READ, source=source)).details)
+
+    async with anyio.create_task_group() as tasks:
+        for number in range(40):
+            tasks.start_soon(one, number)
+    assert sum("requestId" in details for details in told) == 7
+    rows = (await gateways[0].opened.service.views.pending()).rows
+    assert len(rows) == len(await gateways[1].records("request.opened")) == 7
+    assert max(Counter(row.address for row in rows).values()) <= 5
+
+
+async def test_a_device_that_asks_for_something_else_each_time_is_told_to_wait(world):
+    """R10: its open request stays what it is; the words say what to do, and the log has no more of it."""
+    w = await world({"gateway.pairing.maxRequestsPerDevice": 3})
+    device = w.device()
+    for number in range(4):
+        request = await w.ask(device, scopes=(f"operator.x{number}",))
+    refused = await w.outside(device, scopes=("operator.x9",), remote=True)
+    assert refused.message == "pairing required: this device has opened too many requests"
+    assert (refused.details["recommendedNextStep"], refused.details["requestId"]) == ("wait_then_retry", request)
+    assert len(await w.records("request.opened")) == 4
+    other = await w.ask(w.device(), scopes=READ)
+    assert other != request
 
 
 async def test_a_full_house_lets_in_who_has_a_place_already(world):

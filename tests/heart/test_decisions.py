@@ -5,6 +5,7 @@ import pytest
 from msgspec.structs import replace
 
 from pairing.authority import ADMIN, OPERATOR_SCOPES, PAIRING, READ, WRITE
+from pairing.decide import HOUR_MS
 from pairing.device import digest
 from pairing.events import TokenIssued, Unknown
 from pairing.refusals import Reason
@@ -1248,3 +1249,34 @@ def test_a_handoff_is_bounded_by_policy(paired, make):
     story.when(make.rotate(handoff=1_001, longest=1_000)).refused(Reason.HANDOFF_TOO_LONG, longest=1_000)
     story.when(make.rotate(handoff=1_001, longest=1_000, by=make.pairer)).refused(Reason.ROTATION_DENIED)
     story.when(make.rotate(handoff=1_000, longest=1_000)).then("token.rotated")
+
+
+def test_a_device_that_opens_one_request_after_another_is_told_to_wait(story, make):
+    """R10: so many within an hour may come to nothing; what is open stays open, a retry of it counts as none, and time heals."""
+
+    def storm(number):
+        return replace(make.knock(f"operator.x{number}", request=f"r{number}"), most=3)
+
+    for number in range(4):
+        story.given(storm(number))
+    story.when(storm(4)).refused(Reason.TOO_MANY_REQUESTS)
+    assert story.pending.request == "r3"
+    make.now += TTL // 2
+    story.when(replace(make.knock("operator.x3"), most=3)).then("request.refreshed")
+    make.now += HOUR_MS
+    story.when(storm(5)).then("request.expired", "request.opened")
+
+
+def test_requests_that_were_approved_and_silent_ones_are_no_storm(story, make):
+    """R10, PL-01: only what came to nothing counts; who is let in may ask for more, and the own host goes on being let in."""
+    for number in range(5):
+        story.given(replace(make.knock(f"operator.x{number}", request=f"r{number}"), most=2), make.approve(f"r{number}"))
+    for number in range(5, 8):
+        story.given(replace(make.knock(f"operator.x{number}", silence=make.silence()), most=2))
+    other = type(story)()
+    for number in range(3):
+        other.given(replace(make.knock(f"operator.x{number}", request=f"r{number}"), most=3), make.reject(f"r{number}"))
+    other.when(replace(make.knock(READ), most=3)).refused(Reason.TOO_MANY_REQUESTS)
+    other.when(replace(make.knock(READ, silence=make.silence()), most=3)).then(
+        "request.opened", "request.approved", "device.paired", "token.issued"
+    )
