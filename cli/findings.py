@@ -67,6 +67,13 @@ class Verified(NamedTuple):
     structure: tuple[str, ...]
 
 
+class Anchored(NamedTuple):
+    """The last checkpoint that was given out: of how many rows, and why the log does not continue it, where it does not."""
+
+    size: int
+    why: str | None
+
+
 class Tls(NamedTuple):
     """The configured certificate: when it ends (ms), or why it cannot be read."""
 
@@ -89,6 +96,7 @@ class Facts(NamedTuple):
     log: Literal["good", "missing"] | str
     seen: Seen | Skipped
     verified: Verified | Skipped
+    anchored: Anchored | Skipped | None
     views: int | Skipped | None
     views_flaws: tuple[str, ...] | Skipped
     port: Answering | Skipped
@@ -189,6 +197,18 @@ def _damage(facts: Facts) -> Iterator[Finding]:
         yield Finding("log-damaged", "error", words, _VERIFY)
     elif found.structure:
         yield Finding("log-damaged", "error", f"an index of the log is damaged: {plain(found.structure[0], 120)}", _VERIFY)
+
+
+def _anchor(facts: Facts) -> Iterator[Finding]:
+    anchored = facts.anchored
+    assert not isinstance(anchored, Skipped)
+    if anchored is None:
+        if _known(facts.seen).position:
+            words = "no checkpoint of this log was ever given out to be kept elsewhere; a cut-off end could not be shown"
+            yield Finding("checkpoint-never", "info", words, "pairing log checkpoint --out -")
+    elif anchored.why is not None:
+        words = f"the log does not continue its checkpoint of {anchored.size} rows: {anchored.why}"
+        yield Finding("checkpoint-broken", "error", words, _VERIFY)
 
 
 def _clock(facts: Facts) -> Iterator[Finding]:
@@ -324,6 +344,7 @@ CHECKS: Final = (
     Check(("key-missing", "key-open", "key-damaged"), ("key",), _key),
     Check(("log-missing", "log-unreadable"), (), _log),
     Check(("log-damaged",), ("verified",), _damage),
+    Check(("checkpoint-never", "checkpoint-broken"), ("seen", "anchored"), _anchor),
     Check(("clock-behind-log",), ("seen",), _clock),
     Check(("wal-large",), ("seen",), _wal),
     Check(("newer-events",), ("seen",), _newer),

@@ -1,6 +1,7 @@
 """`pairing log export`, `import` and `backup`: copies of the log, each checked whole before it has its name."""
 
 import os
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,7 @@ from .running import answer
 from .voice import Failure, Told, fields
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Awaitable, Iterator
     from typing import BinaryIO
 
     from pairing.log.copies import Copied
@@ -32,7 +33,7 @@ def export(file: Path, first: int | None, last: int | None, redact: bool, reach:
 
     The same rows give the same bytes. It holds names and addresses unless --redact is given, and never a secret.
     """
-    answer(lambda: _export(reach, file, first, last, redact), reach.as_json)
+    answer(lambda: _free(_export(reach, file, first, last, redact)), reach.as_json)
 
 
 @click.command("import")
@@ -47,7 +48,7 @@ def bring_in(file: Path, folder: Path, with_key: bool, as_json: bool) -> None:
 
     Everything is checked before the folder has its name. Nothing that exists is changed.
     """
-    answer(lambda: _import(file, folder, with_key), as_json)
+    answer(lambda: _free(_import(file, folder, with_key)), as_json)
 
 
 @click.command("backup")
@@ -60,7 +61,20 @@ def backup(file: Path | None, with_key: bool, reach: Reach) -> None:
     One SQLite file, 0600, without the gateway key. A gateway named with --url keeps it in `backups` of its own state folder
     instead, and says where. `pairing log import FILE --into FOLDER` makes a state folder of it.
     """
-    answer(lambda: _backup(reach, file, with_key), reach.as_json)
+    answer(lambda: _free(_backup(reach, file, with_key)), reach.as_json)
+
+
+async def _free(work: "Awaitable[Told]") -> Told:
+    """Do it, and where something is in the way say how to make the path free."""
+    from pairing.log.copies import InTheWay
+    from pairing.refusals import Exit
+
+    try:
+        return await work
+    except InTheWay as taken:
+        path = shlex.quote(str(taken.path))
+        hint = f"Name a path that is free, or make it free: mv {path} {path}.old"
+        raise Failure(Exit.REFUSED, "in-the-way", str(taken), hint) from None
 
 
 async def _export(reach: Reach, file: Path, first: int | None, last: int | None, redact: bool) -> Told:

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import click
-import msgspec
 
 from .options import Reach
 from .voice import Failure
@@ -166,5 +165,7 @@ def _keyless(path: str) -> Failure:
 
 
 def _plain(result: Any) -> dict[str, Any]:
+    import msgspec
+
     found: dict[str, Any] = msgspec.to_builtins(result)
     return found

@@ -1,5 +1,6 @@
 """`pairing log checkpoint`, `receipt` and `key`: signed words about the log, to be kept where this host cannot reach them."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,8 @@ async def _checkpoint(reach: Reach, out: Path | None, since: Path | None) -> Tol
         before = text_of(out)
     async with lent(reach, doing="Hashing") as door:
         found = await door.call("log.checkpoint", {} if before is None else {"since": before})
+    if out is not None:
+        _give_out(reach, found["note"])
     if out is None or not _file(out):
         return Told(found, found["note"].rstrip("\n"), () if out else ("Keep it elsewhere: --out FILE writes it to one.",))
     _write(out, found["note"])
@@ -103,6 +106,17 @@ def _claim(note: str) -> str:
 
 def _file(out: Path | None) -> bool:
     return out is not None and str(out) != "-"
+
+
+def _give_out(reach: Reach, note: str) -> None:
+    """Remember in this state folder what was given out of its own log."""
+    from pairing.settings.home import default_home
+
+    from .anchoring import remember
+    from .log_door import elsewhere
+
+    if not elsewhere(reach):
+        remember(default_home(os.environ), note)
 
 
 def _replaces(out: Path) -> bool:

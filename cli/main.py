@@ -19,7 +19,7 @@ COMMANDS = {
     "connect": (".connect:connect", "Connect to a gateway as a device."),
     "config": (".config:config", "Show and change the settings."),
     "import": (".moving:imports", "Take over the devices of another gateway."),
-    "log": (".log:log", "Look at the event log itself."),
+    "log": (".log:log", "Look at the event log itself: whether it is whole, proofs of that, and copies."),
     "doctor": (".doctor:doctor", "Find what is wrong here, and the next command for each."),
 }
 EPILOG = """\

@@ -101,7 +101,7 @@ async def _serve(settings: "Settings", new_key: bool) -> None:
     from pairing.gateway.server import Gateway, House
     from pairing.gateway.session import Registry
 
-    from . import tls
+    from . import anchoring, tls
     from .compose import clock, machine, open_all
 
     secure, registry = tls.context(settings), Registry()
@@ -125,6 +125,7 @@ async def _serve(settings: "Settings", new_key: bool) -> None:
         # Closing views and log afterwards must not be cut short, so the signals end the gateway alone.
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(opened.activity.keep)
+            tasks.start_soon(anchoring.keep, settings, opened.service.custody)
             # Once the port is ours and before anybody is let in: whoever connects finds the start recorded.
             record = partial(_started, opened, settings, instance)
             addresses = await tasks.start(partial(gateway.run, ssl=secure, opening=record))

@@ -15,19 +15,22 @@ import anyio
 from pairing import keyring as keys
 from pairing.certificate import CertificateUnreadable, expires_at
 from pairing.desk import Desk
-from pairing.log.chain import Verifier
+from pairing.log.checkpoint import Checkpoint
 from pairing.log.codec import KINDS
 from pairing.log.errors import LogError
+from pairing.log.note import NoteUnusable
 from pairing.log.sqlite import SqliteLog
 from pairing.machine import descriptor_limit, disk_left
 from pairing.settings import Settings, SettingsError, config_path, load
 from pairing.settings.home import SHARED_TOKEN
 from pairing.tokens import Keyring
+from pairing.verification import verify
 from projections.glance import flaws, reached
 from projections.views import Views
 
+from .anchoring import remembered
 from .compose import LOG, VIEWS, clock, secret_tag, version
-from .findings import Answering, Facts, Seen, Skipped, Tls, Verified
+from .findings import Anchored, Answering, Facts, Seen, Skipped, Tls, Verified
 from .occupant import occupant
 
 _BATCH = 2_000
@@ -43,6 +46,7 @@ class _Read(NamedTuple):
     log: str
     seen: Seen | Skipped
     verified: Verified | Skipped
+    anchored: Anchored | Skipped | None
     pending: int | Skipped
     under_old: int | Skipped
 
@@ -68,6 +72,7 @@ async def look(home: Path, env: Mapping[str, str], *, quick: bool) -> Facts:
         log=read.log,
         seen=read.seen,
         verified=read.verified,
+        anchored=read.anchored,
         views=await _views(home / VIEWS, read.seen, port),
         views_flaws=_flaws(home / VIEWS),
         port=port,
@@ -123,42 +128,54 @@ def _there(path: Path) -> bool:
 
 async def _log(path: Path, tag: str | Skipped, *, quick: bool) -> _Read:
     if not _there(path):
-        return _Read("missing", _NO_LOG, _NO_LOG, _NO_LOG, _NO_LOG)
+        return _Read("missing", _NO_LOG, _NO_LOG, _NO_LOG, _NO_LOG, _NO_LOG)
     try:
         log = await SqliteLog.open(path, readonly=True)
     except LogError as error:
-        return _Read(str(error), _NO_LOG, _NO_LOG, _NO_LOG, _NO_LOG)
+        return _Read(str(error), _NO_LOG, _NO_LOG, _NO_LOG, _NO_LOG, _NO_LOG)
     try:
-        seen, verified = await _rows(log, path, quick=quick)
+        seen, verified, anchored = await _rows(log, path, quick=quick)
     except LogError as error:
-        return _Read(str(error), _NO_LOG, _NO_LOG, _NO_LOG, _NO_LOG)
+        return _Read(str(error), _NO_LOG, _NO_LOG, _NO_LOG, _NO_LOG, _NO_LOG)
     else:
         pending, under_old = await _people(log, tag)
     finally:
         await log.close()
-    return _Read("good", seen, verified, pending, under_old)
+    return _Read("good", seen, verified, anchored, pending, under_old)
 
 
-async def _rows(log: SqliteLog, path: Path, *, quick: bool) -> tuple[Seen, Verified | Skipped]:
-    verifier, unknown = Verifier(), dict[str, int]()
-    rows = faults = 0
-    first: int | None = None
-    last: int | None = None
+async def _rows(log: SqliteLog, path: Path, *, quick: bool) -> tuple[Seen, Verified | Skipped, Anchored | Skipped | None]:
     end = (await log.head()).position
-    while rows < end and (batch := await log.scan(after=rows, limit=min(_BATCH, end - rows))):
-        rows = batch[-1].position
-        last = batch[-1].recorded_at
-        for record in batch:
-            if record.kind not in KINDS:
-                unknown[record.kind] = unknown.get(record.kind, 0) + 1
-        if not quick:
-            found = tuple(verifier.faults(batch))
-            first = first if first is not None or not found else found[0].position
-            faults += len(found)
-    seen = Seen(end, last, _size(Path(f"{path}-wal")), unknown)
+    last = await log.scan(after=end - 1, limit=1) if end else ()
+    time, wal = last[0].recorded_at if last else None, _size(Path(f"{path}-wal"))
     if quick:
-        return seen, Skipped("--quick was given")
-    return seen, Verified(rows, faults, first, await log.examine())
+        skipped = Skipped("--quick was given")
+        return Seen(end, time, wal, await _unknown(log, end)), skipped, skipped
+    anchor = _anchor(path.parent)
+    held = anchor if isinstance(anchor, Checkpoint) else None
+    found = await verify(path, log, held)
+    first = found.faults[0].position if found.faults else None
+    verified = Verified(found.rows, found.fault_count, first, found.structure)
+    anchored = Anchored(found.anchor.size, found.anchor.why) if found.anchor else None
+    return Seen(end, time, wal, found.unknown_kinds), verified, anchor if isinstance(anchor, Skipped) else anchored
+
+
+def _anchor(home: Path) -> Checkpoint | Skipped | None:
+    try:
+        return remembered(home)
+    except (NoteUnusable, OSError) as error:
+        return Skipped(f"the last checkpoint cannot be read: {error}")
+
+
+async def _unknown(log: SqliteLog, end: int) -> dict[str, int]:
+    unknown: dict[str, int] = {}
+    rows = 0
+    while rows < end and (batch := await log.replay(after=rows, limit=min(_BATCH, end - rows))):
+        rows = batch[-1].position
+        for line in batch:
+            if line.kind not in KINDS:
+                unknown[line.kind] = unknown.get(line.kind, 0) + 1
+    return unknown
 
 
 def _size(path: Path) -> int:

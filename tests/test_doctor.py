@@ -97,6 +97,8 @@ def healthy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, in
             assert subprocess.run(ask, env=env, capture_output=True, check=False).returncode == code
         listed = subprocess.run([*program, "devices", "list", "--json"], env=env, capture_output=True, check=True)
         assert len(json.loads(listed.stdout)["pending"]) == 1
+        signing = [*program, "log", "checkpoint", "--out", "-"]
+        assert subprocess.run(signing, env=env, capture_output=True, check=False).returncode == 0
         frozen = folder / "frozen"
         shutil.copytree(home, frozen)
         yield frozen, port
@@ -141,6 +143,17 @@ def damaged_row(patient: Patient) -> None:
         for _, guard in guards:
             database.execute(guard)
     database.close()
+
+
+def cut_off(patient: Patient) -> None:
+    """The last row goes, as cleanly as a file that was put back: only a checkpoint can tell."""
+    with sqlite3.connect(patient.home / "log.db") as database:
+        (guard,) = database.execute("SELECT sql FROM sqlite_schema WHERE name = 'events_kept'").fetchone()
+        database.execute("DROP TRIGGER events_kept")
+        database.execute("DELETE FROM events WHERE position = (SELECT max(position) FROM events)")
+        database.execute(guard)
+    database.close()
+    patient.drop("views.db")
 
 
 def no_log(patient: Patient) -> None:
@@ -233,6 +246,8 @@ DEFECTS: dict[str, tuple[str, str, Callable[[Patient], None]]] = {
     "log-missing": ("log-missing", "warning", no_log),
     "log-unreadable": ("log-unreadable", "error", another_file),
     "log-damaged": ("log-damaged", "error", damaged_row),
+    "checkpoint-never": ("checkpoint-never", "info", lambda patient: (patient.home / "last-checkpoint").unlink()),
+    "cut off": ("checkpoint-broken", "error", cut_off),
     "clock-behind-log": ("clock-behind-log", "warning", lambda patient: patient.write("request.expired", ahead=3_600_000)),
     "wal-large": ("wal-large", "warning", large_wal),
     "newer-events": ("newer-events", "warning", lambda patient: patient.write("device.teleported")),

@@ -35,7 +35,7 @@ class InTheWay(PairingError):
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        super().__init__(f"{path} is there already and was left as it is. Name a path that is free")
+        super().__init__(f"{path} is there already and was left as it is")
 
 
 class CopyDamaged(LogError):

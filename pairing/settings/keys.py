@@ -237,6 +237,24 @@ class Hooks(Struct, frozen=True, kw_only=True, rename="camel"):
     ] = _DAY_MS
 
 
+class LogCheckpoint(Struct, frozen=True, kw_only=True, rename="camel"):
+    """Signed words about the event log, for a place that this host cannot write anew (docs/log.md)."""
+
+    file: Annotated[
+        Path | None,
+        Setting(PATH, "Where the gateway writes a checkpoint of its log. Unset: it writes none by itself."),
+    ] = None
+    every_ms: Annotated[
+        int, Setting(Limit(1_000, 30 * _DAY_MS), "Time between two checkpoints that the gateway writes, in ms.")
+    ] = 3_600_000
+
+
+class EventLog(Struct, frozen=True, kw_only=True, rename="camel"):
+    """What the gateway does about its event log."""
+
+    checkpoint: LogCheckpoint = LogCheckpoint()
+
+
 class Gateway(Struct, frozen=True, kw_only=True, rename="camel"):
     """The gateway: where it listens, whom it admits, what it bounds."""
 
@@ -294,6 +312,7 @@ class Gateway(Struct, frozen=True, kw_only=True, rename="camel"):
         str | None,
         Setting(URL, "Where devices reach the gateway; setup codes name it. Plain `ws://` is for private addresses alone."),
     ] = None
+    log: EventLog = EventLog()
 
     @property
     def host(self) -> str:
