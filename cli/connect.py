@@ -15,7 +15,7 @@ from .running import answer
 from .voice import Failure, Told, clock, fields, hint, plain, remark
 
 if TYPE_CHECKING:
-    from pairing.client.errors import ConnectRefused
+    from pairing.client.errors import ConnectRefused, NotApproved
     from pairing.client.session import Login, Session
 
     from .target import Target
@@ -111,49 +111,57 @@ def _login(
 
 async def _connect(target: "Target", login: "Login", wait: float | None, timeout: float) -> Told:
     """Try once, or with `wait` (seconds) until somebody has answered."""
-    import anyio
-
-    from pairing.client.errors import ConnectRefused, Unreachable
+    from pairing.client.errors import ConnectRefused
     from pairing.client.session import connect as dial
 
-    deadline = anyio.current_time() + (wait or 0.0)
-    asked: ConnectRefused | None = None
-    why: ConnectRefused | Unreachable
-    while True:
-        try:
-            async with dial(target.place.url, login, timeout=timeout) as session:
-                return _told(target, login, session)
-        except ConnectRefused as refused:
-            _still_open(asked, refused)
-            if wait is not None and asked is None:
-                remark(f"Waiting for approval of request {refused.request}")
-                hint(f"on the gateway's host: pairing devices approve {refused.request}")
-            asked, why = refused, refused
-        except Unreachable as unreachable:
-            # Only a gateway that has been there may come back.
-            if asked is None:
-                raise
-            why = unreachable
-        if anyio.current_time() + _PAUSE_S > deadline:
-            raise why
-        await anyio.sleep(_PAUSE_S)
+    try:
+        async with dial(target.place.url, login, timeout=timeout) as session:
+            return _told(target, login, session)
+    except ConnectRefused as refused:
+        if wait is None or refused.request is None:
+            raise
+        asked = refused
+    remark(f"Waiting for approval of request {asked.request}")
+    hint(f"on the gateway's host: pairing devices approve {asked.request}")
+    return await _wait(target, login, asked, wait, timeout)
 
 
-def _still_open(asked: "ConnectRefused | None", refused: "ConnectRefused") -> None:
-    """Return while the same request waits for its answer; raise what there is to say otherwise."""
+async def _wait(target: "Target", login: "Login", asked: "ConnectRefused", wait: float, timeout: float) -> Told:
+    """Go on asking, which keeps the request alive, until it is answered or the time is up; a gateway may go and come back."""
+    import anyio
+
+    from pairing.client.errors import ClientError, NotApproved, Stopped
+    from pairing.client.pacing import Backoff
+    from pairing.client.staying import Turn, stay
+
+    latest: ClientError = asked
+
+    def hear(turn: Turn) -> None:
+        nonlocal latest
+        latest = turn.why or latest
+
+    pace = Backoff(first=_PAUSE_S, most=_PAUSE_S)
+    try:
+        with anyio.move_on_after(wait):
+            async with stay(target.place.url, login, asked=asked.request, timeout=timeout, hear=hear, backoff=pace) as line:
+                return _told(target, login, await line.session())
+    except NotApproved as no:
+        raise _rejected(no) from None
+    except Stopped as stopped:
+        raise stopped.refused from None
+    raise latest
+
+
+def _rejected(no: "NotApproved") -> Failure:
     from pairing.refusals import Exit
 
-    if refused.request is None:
-        raise refused
-    if asked is not None and asked.request != refused.request:
-        # Asked alike every second a request neither expires nor gives way to a wider one: somebody said no.
-        raise Failure(
-            Exit.REFUSED,
-            "rejected",
-            f"request {asked.request} was closed without approval; this last try opened {refused.request}",
-            "Ask the gateway's operator, then try again: pairing connect --wait",
-            details={"requestId": asked.request, "openRequestId": refused.request},
-        )
+    return Failure(
+        Exit.REFUSED,
+        "rejected",
+        f"request {no.request} was closed without approval; this last try opened {no.refused.request}",
+        "Ask the gateway's operator, then try again: pairing connect --wait",
+        details={"requestId": no.request, "openRequestId": no.refused.request},
+    )
 
 
 def _told(target: "Target", login: "Login", session: "Session") -> Told:

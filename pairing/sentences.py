@@ -92,6 +92,7 @@ _ASKED: dict[Need, str] = {
     "role-upgrade": "asked for a role that it does not have,",
     "scope-upgrade": "asked for more than it has,",
 }
+_FAREWELL = {"used": "its successor was used", "expired": "its time was up", "locked": "the device was locked"}
 
 
 def sentence(stream: str, event: AnyEvent | Unknown, meta: Meta | None, naming: Naming) -> str:
@@ -148,8 +149,7 @@ def sentence(stream: str, event: AnyEvent | Unknown, meta: Meta | None, naming: 
             until = "" if event.handoff_until is None else ", and the old one is still accepted for a while"
             return f"the {event.role} token of {whose} was replaced{why} by {by}; the new one is for {words(event.scopes)}{until}"
         case HandoffClosed():
-            why = "its successor was used" if event.how == "used" else "its time ran out"
-            return f"the old {event.role} token of {whose} is accepted no more: {why}"
+            return f"the old {event.role} token of {whose} is accepted no more: {_FAREWELL[event.how]}"
         case TokenWidened():
             return f"the {event.role} token of {whose} now covers {words(event.scopes)}"
         case TokenRevoked():

@@ -35,6 +35,22 @@ class Unreachable(ClientError):
         super().__init__(f"no gateway answers at {url}: {why}")
 
 
+class PinMismatch(ClientError):
+    """The gateway's certificate is not the pinned one, and was shown nothing; `found` is its fingerprint, empty for none."""
+
+    def __init__(self, url: str, found: str) -> None:
+        self.url, self.found = url, found
+        super().__init__(f"{url} has another certificate than the pinned one: {found or 'none'}")
+
+
+class NoAnswer(ClientError):
+    """A call was not answered in time; what became of it is not known."""
+
+    def __init__(self, method: str, seconds: float) -> None:
+        self.method, self.seconds = method, seconds
+        super().__init__(f"no answer to {method} within {seconds:g} s; what became of it is not known")
+
+
 class Disconnected(ClientError):
     """The gateway ended the session: close code and reason of RFC 6455 §7."""
 
@@ -67,7 +83,10 @@ class CallRefused(WireRefusal):
 
 
 class ConnectRefused(WireRefusal):
-    """The connection was refused; `close_code` and `close_reason` are those of the close frame, where one came."""
+    """The connection was refused; `close_code` and `close_reason` are those of the close frame, where one came.
+
+    `retry_after_ms` is what the gateway asks to be given before the next try, where it says so.
+    """
 
     def __init__(
         self,
@@ -76,15 +95,66 @@ class ConnectRefused(WireRefusal):
         details: dict[str, Any],
         close_code: int | None = None,
         close_reason: str = "",
+        *,
+        retry_after_ms: int | None = None,
     ) -> None:
         super().__init__(code, message, details)
         self.close_code, self.close_reason = close_code, close_reason
+        self.retry_after_ms = retry_after_ms
 
     @property
     def request(self) -> str | None:
         """The pairing request that was opened or is still open, if pairing is what is missing (protocol §5.7)."""
         found = self.details.get("requestId")
         return found if isinstance(found, str) and _REQUEST_ID.fullmatch(found) else None
+
+
+class Stopped(ClientError):
+    """Trying again would not help: somebody has to do something first, and `advice` says what. `refused` is the gateway's no."""
+
+    def __init__(self, refused: ConnectRefused, what: str = "") -> None:
+        self.refused = refused
+        self.advice = advice(refused)
+        super().__init__(f"{what or refused}. {self.advice}".strip())
+
+
+class CredentialRefused(Stopped):
+    """The token or password that was shown is wrong, expired or missing (protocol §4.3)."""
+
+
+class ApprovalNeeded(Stopped):
+    """The device has asked, and waits for an operator; `request` is what to approve, None where nothing was opened."""
+
+    def __init__(self, refused: ConnectRefused) -> None:
+        self.request = refused.request
+        super().__init__(refused)
+
+
+class NotApproved(Stopped):
+    """The request that the device waited for was closed without approval: somebody said no."""
+
+    def __init__(self, refused: ConnectRefused, request: str) -> None:
+        self.request = request
+        super().__init__(refused, f"request {request} was closed without approval")
+
+
+def advice(refused: ConnectRefused) -> str:
+    """Return what a person can do about a refusal: the gateway's own words for it, else ours for its reason."""
+    told = refused.details.get("remediationHint")
+    if isinstance(told, str) and told:
+        return told
+    return SAYINGS[refused.reason].hint.format_map(refused.fields) if refused.reason else ""
+
+
+def final(refused: ConnectRefused) -> bool:
+    """Say whether trying again without a person's help is in vain: as the gateway says, else by what this version knows."""
+    told = refused.details.get("terminal")
+    if isinstance(told, bool):
+        return told
+    if refused.reason is not None:
+        return SAYINGS[refused.reason].terminal
+    code = refused.details.get("code")
+    return isinstance(code, str) and code.startswith(("AUTH_", "DEVICE_"))
 
 
 def known_reason(message: str, details: dict[str, Any]) -> Reason | None:

@@ -70,7 +70,7 @@ class Message(Struct, frozen=True):
 
 
 class Hello(Struct, frozen=True):
-    """What a session got. `token` is the device token that came with it; `told` is everything else the gateway said of itself."""
+    """What a session got. `token` is the device token that came with it, `others` those of other roles that came too."""
 
     protocol: int
     role: str
@@ -78,6 +78,7 @@ class Hello(Struct, frozen=True):
     server: str
     method: str | None = None
     token: DeviceToken | None = None
+    others: tuple[DeviceToken, ...] = ()
 
 
 def challenge(message: Message) -> Challenge | None:
@@ -158,7 +159,18 @@ def hello(payload: Any, role: str) -> Hello:
         server=version if isinstance(version, str) else "",
         method=method if isinstance(method, str) else None,
         token=_device_token(bearer, granted, scopes),
+        others=_others(auth.get("deviceTokens"), granted),
     )
+
+
+def _others(listed: Any, role: str) -> tuple[DeviceToken, ...]:
+    """Read the tokens of other roles; what is none is passed over, and the session's own role has its own field."""
+    found = []
+    for entry in map(_table, _list(listed)):
+        named, scopes = entry.get("role"), tuple(scope for scope in _list(entry.get("scopes")) if isinstance(scope, str))
+        if isinstance(named, str) and named and named != role:
+            found.append(_device_token(entry.get("deviceToken"), named, scopes))
+    return tuple(token for token in found if token is not None)
 
 
 def _device_token(bearer: Any, role: str, scopes: tuple[str, ...]) -> DeviceToken | None:

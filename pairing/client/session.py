@@ -9,32 +9,26 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
-from logging import getLogger
 from typing import Any
 
 import anyio
 import msgspec
 from msgspec import Struct
 from websockets.asyncio.client import ClientConnection
-from websockets.asyncio.client import connect as Dialler
-from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
+from websockets.exceptions import ConnectionClosed
 
 from pairing.identity import Identity
 from pairing.refusals import Reason
 
 from .address import Endpoint, endpoint, guard
 from .credentials import Credentials, DeviceToken, Presented, choose, with_stored
-from .errors import CallRefused, ConnectRefused, Disconnected, Unreachable
+from .dialling import CLOSE_WAIT_S, dial
+from .errors import CallRefused, ConnectRefused, Disconnected, NoAnswer, Unreachable
 from .handshake import ClientInfo, Hello, Message, challenge, connect_params, hello
 from .store import Store
 
-MAX_MESSAGE = 32 * 1024 * 1024
 EVENTS_KEPT = 256
-_CLOSE_WAIT_S = 1.0
-
-# `websockets` logs frame contents at DEBUG, and tokens travel in frames.
-_mute = getLogger("pairing.client.websockets")
-_mute.disabled = True
+CALL_S = 30.0
 
 
 class Login(Struct, frozen=True, kw_only=True):
@@ -42,7 +36,7 @@ class Login(Struct, frozen=True, kw_only=True):
 
     `identity` None: without a device. `store` lends its token of this gateway where no secret was given, and keeps the one that
     comes. `exact`: ask for just these scopes even where the stored token has others. `allow_private`: plain text to private
-    addresses.
+    addresses. `pin`: the SHA-256 fingerprint of the one certificate to talk to; it stands in for every other check of it.
     """
 
     client: ClientInfo
@@ -55,6 +49,7 @@ class Login(Struct, frozen=True, kw_only=True):
     headers: tuple[tuple[str, str], ...] = ()
     allow_private: bool = False
     tls: ssl.SSLContext | None = None
+    pin: str | None = None
 
 
 class Heard(Struct, frozen=True):
@@ -84,8 +79,12 @@ class Session:
         self._ended: Disconnected | None = None
         self._reader = asyncio.create_task(self._read())
 
-    async def call(self, method: str, params: Mapping[str, Any] | None = None) -> Any:
-        """Call a method and return its payload. Raises `CallRefused`; `Disconnected` when the session ends before the answer."""
+    async def call(self, method: str, params: Mapping[str, Any] | None = None, *, timeout: float = CALL_S) -> Any:
+        """Call a method and return its payload; `timeout` in seconds.
+
+        Raises `CallRefused`; `Disconnected` when the session ends before the answer, `NoAnswer` when none comes in time: what
+        became of the call is then not known.
+        """
         self._count += 1
         key = str(self._count)
         frame = {"type": "req", "id": key, "method": method, "params": dict(params or {})}
@@ -96,7 +95,10 @@ class Session:
         try:
             with suppress(ConnectionClosed):
                 await self._socket.send(msgspec.json.encode(frame).decode())
-            message = await answer
+            with anyio.fail_after(timeout):
+                message = await answer
+        except TimeoutError:
+            raise NoAnswer(method, timeout) from None
         finally:
             self._calls.pop(key, None)
         if not message.ok:
@@ -113,6 +115,12 @@ class Session:
             if self._ended is not None:
                 return
             await self._news.wait()
+
+    async def ended(self) -> Disconnected:
+        """Wait for the session's end, and return how it ended."""
+        while self._ended is None:
+            await self._news.wait()
+        return self._ended
 
     async def close(self) -> None:
         """End the session in order; may be called twice."""
@@ -180,7 +188,7 @@ async def _log_in(place: Endpoint, login: Login) -> Session:
     except ConnectRefused as refused:
         if first.stored and stored and refused.reason is Reason.DEVICE_TOKEN_MISMATCH:
             _forget(place, login, stored)
-        if first.stored or stored is None or not may_retry(place, refused):
+        if first.stored or stored is None or not may_retry(place, refused, pinned=login.pin is not None):
             raise
         refusal = refused
     try:
@@ -190,10 +198,13 @@ async def _log_in(place: Endpoint, login: Login) -> Session:
         raise (refusal if again.reason is Reason.DEVICE_TOKEN_MISMATCH else again) from None
 
 
-def may_retry(place: Endpoint, refused: ConnectRefused) -> bool:
-    """Say whether the stored token may be tried beside a refused shared one: once, and towards this host alone (T11)."""
+def may_retry(place: Endpoint, refused: ConnectRefused, *, pinned: bool = False) -> bool:
+    """Say whether the stored token may be tried beside a refused shared one.
+
+    Once, and towards this host or a pinned certificate alone (T11): whoever else answers could be asking for it.
+    """
     asked = refused.details.get("canRetryWithDeviceToken") is True or refused.reason is Reason.TOKEN_MISMATCH
-    return asked and place.loopback
+    return asked and (place.loopback or (place.secure and pinned))
 
 
 def _stored(place: Endpoint, login: Login) -> DeviceToken | None:
@@ -208,54 +219,20 @@ def _forget(place: Endpoint, login: Login, dead: DeviceToken) -> None:
 
 
 async def _attempt(place: Endpoint, login: Login, presented: Presented) -> Session:
-    socket = await _dial(place, login)
+    socket = await dial(place, version=login.client.version, headers=login.headers, tls=login.tls, pin=login.pin)
     try:
         greeting = await _answered(place, socket, login, presented)
         new = False
-        if greeting.token is not None and login.identity is not None and login.store is not None:
-            new = login.store.keep(login.identity.device, place.gateway, greeting.token, _now())
+        if login.identity is not None and login.store is not None:
+            for token in greeting.others:
+                login.store.keep(login.identity.device, place.gateway, token, _now())
+            if greeting.token is not None:
+                new = login.store.keep(login.identity.device, place.gateway, greeting.token, _now())
     except BaseException:
         with anyio.CancelScope(shield=True):
             await socket.close()
         raise
     return Session(place, socket, greeting, stored=presented.stored, new=new)
-
-
-class _Straight(Dialler):
-    """Dials the URL it was given and nothing else: a redirect would carry the secrets of this connect to another place."""
-
-    def process_redirect(self, exc: Exception) -> Exception | str:
-        return exc
-
-
-async def _dial(place: Endpoint, login: Login) -> ClientConnection:
-    secure: dict[str, Any] = {"ssl": login.tls} if place.secure and login.tls is not None else {}
-    try:
-        return await _Straight(
-            place.url,
-            additional_headers=list(login.headers),
-            user_agent_header=f"pairing/{login.client.version}",
-            compression=None,
-            # A proxy has no business between this host and itself.
-            proxy=None if place.loopback else True,
-            open_timeout=None,
-            close_timeout=_CLOSE_WAIT_S,
-            max_size=MAX_MESSAGE,
-            logger=_mute,
-            **secure,
-        )
-    except InvalidStatus as error:
-        raise Unreachable(place.url, f"it answers HTTP {error.response.status_code}, which is no gateway's welcome") from None
-    except ssl.SSLError as error:
-        why = getattr(error, "verify_message", None) or error.reason or error
-        raise Unreachable(place.url, f"TLS failed: {why}") from None
-    except (InvalidHandshake, EOFError) as error:
-        other = "" if place.secure else ", or only over TLS (wss://)"
-        raise Unreachable(place.url, f"it does not speak WebSocket ({type(error).__name__}){other}") from None
-    except OSError as error:
-        refused = isinstance(error, ConnectionRefusedError)
-        why = "connection refused" if refused else error.strerror or str(error)
-        raise Unreachable(place.url, why, refused=refused) from None
 
 
 async def _answered(place: Endpoint, socket: ClientConnection, login: Login, presented: Presented) -> Hello:
@@ -276,9 +253,15 @@ async def _answered(place: Endpoint, socket: ClientConnection, login: Login, pre
     if message.ok:
         return hello(message.content(), login.role)
     # The close frame follows at once; without one we say goodbye ourselves.
-    with anyio.move_on_after(_CLOSE_WAIT_S):
+    with anyio.move_on_after(CLOSE_WAIT_S):
         await socket.wait_closed()
-    raise ConnectRefused(*_error(message), socket.close_code, socket.close_reason or "")
+    wait = (message.error or {}).get("retryAfterMs")
+    raise ConnectRefused(
+        *_error(message),
+        socket.close_code,
+        socket.close_reason or "",
+        retry_after_ms=wait if isinstance(wait, int) and not isinstance(wait, bool) and wait >= 0 else None,
+    )
 
 
 def _closed(place: Endpoint, socket: ClientConnection) -> ConnectRefused | Unreachable:
