@@ -105,6 +105,7 @@ class Facts(NamedTuple):
     tls: Tls | Skipped | None
     pending: int | Skipped
     under_old: int | Skipped
+    paused: tuple[str, ...] | Skipped
 
 
 class Check(NamedTuple):
@@ -338,6 +339,12 @@ def _pending(facts: Facts) -> Iterator[Finding]:
         yield Finding("pending-many", "warning", f"{count} requests are open, and at {most} no more are taken", _LIST)
 
 
+def _paused(facts: Facts) -> Iterator[Finding]:
+    if paused := _known(facts.paused):
+        words = f"{'a webhook is' if len(paused) == 1 else f'{len(paused)} webhooks are'} paused: {'; '.join(paused)}"
+        yield Finding("hook-paused", "warning", words, "pairing hooks list")
+
+
 CHECKS: Final = (
     Check(("home-missing", "home-open"), ("home_mode",), _home),
     Check(("token-open",), ("token_mode",), _token),
@@ -359,6 +366,7 @@ CHECKS: Final = (
     Check(("tls-expired", "tls-expiring", "tls-unreadable"), ("tls",), _certificate),
     Check(("token-under-old-secret",), ("under_old",), _under_old),
     Check(("pending-many",), ("settings", "pending"), _pending),
+    Check(("hook-paused",), ("paused",), _paused),
 )
 
 

@@ -49,6 +49,7 @@ class _Read(NamedTuple):
     anchored: Anchored | Skipped | None
     pending: int | Skipped
     under_old: int | Skipped
+    paused: tuple[str, ...] | Skipped
 
 
 async def look(home: Path, env: Mapping[str, str], *, quick: bool) -> Facts:
@@ -81,6 +82,7 @@ async def look(home: Path, env: Mapping[str, str], *, quick: bool) -> Facts:
         tls=_tls(settings),
         pending=read.pending,
         under_old=read.under_old,
+        paused=read.paused,
     )
 
 
@@ -128,20 +130,21 @@ def _there(path: Path) -> bool:
 
 async def _log(path: Path, tag: str | Skipped, *, quick: bool) -> _Read:
     if not _there(path):
-        return _Read("missing", _NO_LOG, _NO_LOG, _NO_LOG, _NO_LOG, _NO_LOG)
+        return _Read("missing", _NO_LOG, _NO_LOG, _NO_LOG, _NO_LOG, _NO_LOG, _NO_LOG)
     try:
         log = await SqliteLog.open(path, readonly=True)
     except LogError as error:
-        return _Read(str(error), _NO_LOG, _NO_LOG, _NO_LOG, _NO_LOG, _NO_LOG)
+        return _Read(str(error), _NO_LOG, _NO_LOG, _NO_LOG, _NO_LOG, _NO_LOG, _NO_LOG)
     try:
         seen, verified, anchored = await _rows(log, path, quick=quick)
     except LogError as error:
-        return _Read(str(error), _NO_LOG, _NO_LOG, _NO_LOG, _NO_LOG, _NO_LOG)
+        return _Read(str(error), _NO_LOG, _NO_LOG, _NO_LOG, _NO_LOG, _NO_LOG, _NO_LOG)
     else:
         pending, under_old = await _people(log, tag)
+        paused = await _paused(log)
     finally:
         await log.close()
-    return _Read("good", seen, verified, anchored, pending, under_old)
+    return _Read("good", seen, verified, anchored, pending, under_old, paused)
 
 
 async def _rows(log: SqliteLog, path: Path, *, quick: bool) -> tuple[Seen, Verified | Skipped, Anchored | Skipped | None]:
@@ -201,6 +204,22 @@ async def _people(log: SqliteLog, tag: str | Skipped) -> tuple[int | Skipped, in
         return pending, served
     tokens = (token for row in paired for token in row.tokens if token.revoked_at is None and token.under is not None)
     return pending, sum(token.under != served for token in tokens)
+
+
+async def _paused(log: SqliteLog) -> tuple[str, ...] | Skipped:
+    """Return the webhooks that the gateway has given up on, each with why; not those that somebody paused on purpose."""
+    views, desk = await Views.open(log, None), Desk(log, version=version())
+    found = []
+    try:
+        for hook in await views.hooks():
+            sending = (await desk.hook(hook)).sending
+            if sending is not None and sending.paused not in {None, "asked"}:
+                found.append(f"{hook} ({sending.error or sending.paused})")
+    except LogError as error:
+        return Skipped(str(error).partition(" Try: ")[0])
+    finally:
+        await views.close()
+    return tuple(found)
 
 
 async def _views(path: Path, seen: Seen | Skipped, port: Answering | Skipped) -> int | Skipped | None:

@@ -1,6 +1,7 @@
 """The methods on webhooks: add, list, pause, resume, replay and remove them. They need operator.admin, and contact nobody."""
 
 import base64
+from contextlib import suppress
 from ipaddress import ip_address
 from typing import Any
 from urllib.parse import urlsplit
@@ -13,7 +14,7 @@ from .commands import AddHook, HookCommand, PauseHook, RemoveHook, ReplayHook, R
 from .entries import Entry
 from .hooks import MOST, Sending, UrlFlaw, url_flaw
 from .log.codec import KINDS
-from .outbox import Progress
+from .outbox import OutboxUnavailable, Progress
 from .outside import outside
 from .refusals import Reason, Refused
 from .service import Call, Method, Reasoned, Receipt, receipt
@@ -197,7 +198,9 @@ async def hooks_remove(call: Call[HookParams]) -> HookChanged:
     """Send nothing more there; what was not delivered never will be."""
     changed = await _change(call, RemoveHook(hook=call.params.hook_id, **call.stamp()))
     if call.service.outbox is not None:
-        await call.service.outbox.drop(call.params.hook_id)
+        # It is removed, whatever becomes of what was kept about it.
+        with suppress(OutboxUnavailable):
+            await call.service.outbox.drop(call.params.hook_id)
     return changed
 
 

@@ -3,9 +3,19 @@
 No truth and no right: without it everything since a hook was added is sent once more, under the ids that it had before.
 """
 
+from pathlib import Path
 from typing import Protocol
 
 from msgspec import Struct
+
+from .refusals import PairingError
+
+
+class OutboxUnavailable(PairingError):
+    """How far hooks have got cannot be read or kept; nothing is sent on a guess."""
+
+    def __init__(self, path: Path, error: Exception) -> None:
+        super().__init__(f"{path} cannot be used ({error}); webhooks are not delivered meanwhile. Try: pairing doctor")
 
 
 class Blocked(Struct, frozen=True):

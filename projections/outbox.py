@@ -7,13 +7,14 @@ import fcntl
 import os
 import sqlite3
 from pathlib import Path
+from typing import Any
 
 import aiosqlite
 import anyio
 import msgspec
 import structlog
 
-from pairing.outbox import Progress
+from pairing.outbox import OutboxUnavailable, Progress
 
 from . import expendable
 
@@ -33,7 +34,7 @@ class FileOutbox:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._db: aiosqlite.Connection | None = None
-        self._opening = anyio.Lock()
+        self._turn = anyio.Lock()
         self._lease: int | None = None
 
     async def close(self) -> None:
@@ -43,10 +44,10 @@ class FileOutbox:
             await expendable.close(self._db)
 
     async def progress(self, hook: str) -> Progress | None:
-        """Return how far a hook has got; what cannot be read counts as unknown, and is said."""
+        """Return how far a hook has got; a row that cannot be read counts as unknown, and is said. Raises `OutboxUnavailable`."""
         if self._db is None and not self._path.exists():
             return None
-        rows = list(await (await self._opened()).execute_fetchall("SELECT progress FROM hooks WHERE hook = ?", (hook,)))
+        rows = await self._run("SELECT progress FROM hooks WHERE hook = ?", (hook,))
         if not rows:
             return None
         try:
@@ -56,14 +57,13 @@ class FileOutbox:
             return None
 
     async def keep(self, hook: str, progress: Progress) -> None:
-        """Keep how far a hook has got. Never cancelled half-way."""
-        with anyio.CancelScope(shield=True):
-            await (await self._opened()).execute(_PUT, (hook, _encode(progress).decode()))
+        """Keep how far a hook has got. Never cancelled half-way. Raises `OutboxUnavailable`."""
+        await self._run(_PUT, (hook, _encode(progress).decode()))
 
     async def drop(self, hook: str) -> None:
-        """Forget a hook."""
-        with anyio.CancelScope(shield=True):
-            await (await self._opened()).execute("DELETE FROM hooks WHERE hook = ?", (hook,))
+        """Forget a hook. Raises `OutboxUnavailable`."""
+        if self._db is not None or self._path.exists():
+            await self._run("DELETE FROM hooks WHERE hook = ?", (hook,))
 
     def take_lease(self) -> bool:
         """Try to become the one process that delivers."""
@@ -84,14 +84,25 @@ class FileOutbox:
             os.close(self._lease)
             self._lease = None
 
-    async def _opened(self) -> aiosqlite.Connection:
-        async with self._opening:
-            if self._db is None:
+    async def _run(self, sql: str, parameters: tuple[str, ...]) -> list[Any]:
+        rows: list[Any] = []
+        with anyio.CancelScope(shield=True):
+            async with self._turn:
                 try:
-                    self._db = await expendable.connect(self._path, SCHEMA, VERSION)
+                    rows = await self._tried(sql, parameters)
                 except (OSError, sqlite3.Error) as error:
-                    log.warning(
-                        "progress of hooks cannot be written and is kept in memory", path=str(self._path), error=str(error)
-                    )
-                    self._db = await expendable.connect(None, SCHEMA, VERSION)
-        return self._db
+                    raise OutboxUnavailable(self._path, error) from error
+        return rows
+
+    async def _tried(self, sql: str, parameters: tuple[str, ...]) -> list[Any]:
+        if self._db is None:
+            self._db = await expendable.connect(self._path, SCHEMA, VERSION)
+        try:
+            return list(await self._db.execute_fetchall(sql, parameters))
+        except sqlite3.Error as error:
+            if not expendable.damaged(error):
+                raise
+            log.warning("progress of hooks is damaged; they begin anew", path=str(self._path), error=str(error))
+            await expendable.close(self._db)
+            self._db = await expendable.connect(self._path, SCHEMA, VERSION, expendable.inode(self._path))
+            return list(await self._db.execute_fetchall(sql, parameters))

@@ -18,9 +18,11 @@ import pytest
 from click.testing import CliRunner, Result
 
 from cli import findings, symptoms
+from cli.compose import local_caller, open_service
 from cli.findings import CHECKS, Answering, Skipped
 from cli.main import pairing
 from pairing import ids
+from pairing.commands import AddHook, GiveUpHook
 from pairing.log.port import Draft, Slice
 from pairing.log.sqlite import SqliteLog
 from pairing.refusals import Exit
@@ -236,6 +238,23 @@ def never_started(patient: Patient) -> None:
     shutil.rmtree(patient.home)
 
 
+def paused_hook(patient: Patient) -> None:
+    """A webhook whose receiver was not there for too long."""
+
+    async def work() -> None:
+        async with open_service(load(patient.home, env={}, flags={})) as service:
+            now, by = service.clock(), local_caller()
+            base: dict[str, Any] = {"now": now, "by": by, "hook": "cafe"}
+            url = "https://example.org/in"
+            added = AddHook(id=ids.uuid7(now), **base, url=url, kinds=(), people=False, key=service.keyring.current.id, after=0)
+            await service.desk.handle_hook(added)
+            up = GiveUpHook(id=ids.uuid7(now), **base, why="failing", undelivered=1, error="HTTP 500")
+            await service.desk.handle_hook(up)
+            await service.views.position()
+
+    asyncio.run(work())
+
+
 DEFECTS: dict[str, tuple[str, str, Callable[[Patient], None]]] = {
     "home-missing": ("home-missing", "info", never_started),
     "home-open": ("home-open", "error", lambda patient: patient.home.chmod(0o755)),
@@ -278,6 +297,7 @@ DEFECTS: dict[str, tuple[str, str, Callable[[Patient], None]]] = {
     "tls-expiring": ("tls-expiring", "warning", certified(days=10)),
     "tls-unreadable": ("tls-unreadable", "error", unreadable_certificate),
     "token-under-old-secret": ("token-under-old-secret", "info", old_secret),
+    "hook-paused": ("hook-paused", "warning", paused_hook),
     "pending-many": ("pending-many", "warning", lambda patient: patient.config("[gateway.pairing]\nmaxPending = 1\n")),
 }
 

@@ -173,12 +173,7 @@ class Courier:
     async def _give_up(self, hook: str, round: _Round, outbox: Outbox, end: GaveUp) -> None:
         """Record that delivery stops; who resumes it later finds failures counted from then on."""
         log.error("webhook paused", hook=hook, why=end.why, position=end.position, error=end.error)
-        service, delivery = self._service, round.delivery
-        now = service.clock()
-        if delivery is not None:
-            blocked = {name: replace(held, attempts=0, since=now, retry_at=0) for name, held in delivery.progress.blocked.items()}
-            fresh = replace(delivery.progress, blocked=blocked, attempts=0, since=None, retry_at=0)
-            await outbox.keep(hook, fresh)
+        service, delivery, now = self._service, round.delivery, self._service.clock()
         command = GiveUpHook(
             id=ids.uuid7(now),
             now=now,
@@ -189,6 +184,8 @@ class Courier:
             error=end.error,
         )
         try:
+            if delivery is not None:
+                await outbox.keep(hook, _afresh(delivery.progress, now))
             await service.desk.handle_hook(command)
         except (Refused, PairingError) as error:
             log.warning("pause not recorded", hook=hook, error=str(error))
@@ -196,6 +193,12 @@ class Courier:
     async def _look_again(self, seconds: float) -> None:
         await anyio.sleep(seconds)
         self._changed.set()
+
+
+def _afresh(progress: Progress, now: int) -> Progress:
+    """Return how far a hook has got, with nothing held against its receiver any more."""
+    blocked = {name: replace(held, attempts=0, since=now, retry_at=0) for name, held in progress.blocked.items()}
+    return replace(progress, blocked=blocked, attempts=0, since=None, retry_at=0)
 
 
 def _first(error: BaseException) -> BaseException:
