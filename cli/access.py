@@ -75,13 +75,21 @@ def tokens(entry: Entry) -> list[Entry]:
 def live_roles(entry: Entry) -> tuple[str, ...]:
     """Return the approved roles that have a token which is not revoked."""
     approved = roles(entry)
-    return tuple(str(t["role"]) for t in tokens(entry) if t.get("role") in approved and not t.get("revokedAtMs"))
+    return tuple(
+        str(t["role"])
+        for t in tokens(entry)
+        if t.get("role") in approved and not t.get("revokedAtMs") and not t.get("expiredAtMs")
+    )
 
 
 def token_words(entry: Entry) -> str:
     """Name a device's tokens, the revoked ones marked."""
-    named = (plain(t.get("role", "?")) + (" (revoked)" if t.get("revokedAtMs") else "") for t in tokens(entry))
+    named = (plain(t.get("role", "?")) + _life(t) for t in tokens(entry))
     return ", ".join(named) or "none"
+
+
+def _life(token: Entry) -> str:
+    return " (revoked)" if token.get("revokedAtMs") else " (expired)" if token.get("expiredAtMs") else ""
 
 
 def to_grant(roles: Iterable[str], scopes: Iterable[str]) -> tuple[str, ...]:

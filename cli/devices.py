@@ -4,6 +4,7 @@ import click
 
 from .devices_approve import approve
 from .devices_change import clear, reject, remove, rename
+from .devices_due import due
 from .devices_forget import forget
 from .devices_lock import lock, unlock
 from .devices_refusals import refusals
@@ -32,6 +33,7 @@ for _command in (
     reject,
     remove,
     clear,
+    due,
     lock,
     unlock,
     rename,

@@ -33,7 +33,16 @@ if TYPE_CHECKING:
     from pairing.service import Service
 
 _READING = frozenset(
-    {"contact.find", "contact.list", "device.list", "device.pair.find", "device.pair.list", "device.watch", "node.pair.list"}
+    {
+        "contact.find",
+        "contact.list",
+        "device.due",
+        "device.list",
+        "device.pair.find",
+        "device.pair.list",
+        "device.watch",
+        "node.pair.list",
+    }
 )
 
 

@@ -82,6 +82,8 @@ class TokenEntry(Entry, frozen=True, kw_only=True):
     created_at_ms: int
     rotated_at_ms: int | None = None
     revoked_at_ms: int | None = None
+    expires_at_ms: int | None = None
+    expired_at_ms: int | None = None
     last_used_at_ms: int | None = None
     handoff_until_ms: int | None = None
 
@@ -308,6 +310,8 @@ def token(row: TokenRow) -> TokenEntry:
         created_at_ms=row.created_at,
         rotated_at_ms=row.rotated_at,
         revoked_at_ms=row.revoked_at,
+        expires_at_ms=row.expires_at,
+        expired_at_ms=row.expired_at,
         last_used_at_ms=row.last_used_at,
         handoff_until_ms=row.handoff_until,
     )
@@ -353,7 +357,7 @@ def ran_out(details: Mapping[str, Any]) -> dict[str, Any]:
 
 def node(row: PairedRow, live: Node | None) -> dict[str, Any]:
     """Return a paired node's entry, with what its session declared where it is connected."""
-    token_live = any(t.role == NODE and t.revoked_at is None for t in row.tokens)
+    token_live = any(t.role == NODE and t.revoked_at is None and t.expired_at is None for t in row.tokens)
     shown: dict[str, Any] = {
         "nodeId": row.device,
         "displayName": row.label or row.name,

@@ -29,7 +29,8 @@ def _end(grant: Grant, old: Token | None, c: Rotate) -> int | None:
     """A token that is dead gets no time, or rotating would bring it back; nor does one outlive its own lifetime (T1, V7)."""
     if not c.handoff or c.compromised or old is None or old.dead or not covers(c.role, grant.scopes, old.scopes):
         return None
-    until = c.now + c.handoff
+    # Its own end comes first: a lifetime that was told is kept.
+    until = min(c.now + c.handoff, old.expires_at) if old.expires_at is not None else c.now + c.handoff
     return until if old.expires_at is None else min(until, old.expires_at - 1)
 
 

@@ -287,6 +287,13 @@ class Notes(Protocol):
     def note_use(self, device: str, role: str, issue: str, now: int, address: str | None) -> None:
         """Note that a device used the token of a role; role and issue are empty where it came in by the shared secret."""
 
+    @property
+    def since(self) -> int:
+        """From when on every use was noted, in ms: what was used before may not be known."""
+
+    async def last_use(self, device: str, role: str) -> int | None:
+        """Return when a device last came by the token of a role, or without one, in ms; None where that is not known."""
+
     def refuse(self, contact: RefusedContact) -> str:
         """Note that a contact was refused, and return the short reference to tell it."""
 

@@ -12,6 +12,7 @@ from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from . import (
     contact_methods,
+    due_methods,
     enrol_methods,
     entries,
     forgetting,
@@ -261,6 +262,7 @@ async def approve(call: Call[ApproveParams]) -> Approved:
         seen=p.seen,
         under=service.under,
         terms=service.terms,
+        lifetimes=service.lifetimes,
         **call.stamp("device.pair.approve", p.request_id),
     )
     handled = await _truthful(call, fate, service.desk.handle(command))
@@ -327,6 +329,7 @@ async def rotate(call: Call[RotateParams]) -> Rotated:
         handoff=p.handoff_ms,
         longest=service.longest_handoff,
         compromised=p.compromised,
+        lifetimes=service.lifetimes,
         **call.stamp("device.token.rotate", device, role),
     )
     handled = await service.desk.handle(command)
@@ -488,6 +491,7 @@ _TABLE: tuple[Method[Any], ...] = (
     Method("node.rename", node_methods.NodeRenameParams, node_methods.node_rename, PAIRING),
     *contact_methods.METHODS,
     *lock_methods.METHODS,
+    *due_methods.METHODS,
     *forgetting.METHODS,
     *log_methods.METHODS,
     *enrol_methods.METHODS,

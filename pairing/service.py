@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from . import ids
 from .authority import OPERATOR
-from .commands import ANY_TERMS, Caller, Terms
+from .commands import ANY_TERMS, Caller, Lifetimes, Terms
 from .custody import Custody
 from .desk import Desk, Handled
 from .entries import Node, Presence
@@ -60,7 +60,9 @@ class Nobody:
 
 @dataclass(frozen=True)
 class Service:
-    """What methods work with. `under` is the keyed tag of the present shared secret; `clock` gives ms.
+    """What methods work with. `lifetimes` and `idle`: how long tokens live, and may go unused.
+
+    `under` is the keyed tag of the present shared secret; `clock` gives ms.
 
     `longest_handoff` (ms) is the most that a rotation may leave the token before.
     `private_hooks`: webhooks may go to addresses inside, and over plain HTTP.
@@ -73,6 +75,8 @@ class Service:
     clock: Callable[[], int]
     version: str
     under: str | None = None
+    lifetimes: Lifetimes = ()
+    idle: Lifetimes = ()
     longest_handoff: int = 0
     terms: Terms = ANY_TERMS
     sessions: Sessions = field(default_factory=Nobody)

@@ -6,6 +6,7 @@ secret.
 
 import secrets
 import sqlite3
+import time
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -43,6 +44,14 @@ INSERT INTO uses VALUES (?, ?, ?, ?, ?)
 _CONTACT = "INSERT OR REPLACE INTO contacts VALUES (?, ?, ?, ?, ?)"
 # Several processes write, each with a ring of its own.
 _TRIM = "DELETE FROM contacts WHERE reference IN (SELECT reference FROM contacts ORDER BY proven DESC, at DESC LIMIT -1 OFFSET ?)"
+# Beside the schema, so that a file of an earlier day keeps its uses. `kept` is when the file was last known to be kept.
+_SINCE = """
+CREATE TABLE IF NOT EXISTS since (one INTEGER PRIMARY KEY CHECK (one = 0), at INTEGER NOT NULL, kept INTEGER NOT NULL) STRICT;
+CREATE TABLE IF NOT EXISTS floors (device TEXT PRIMARY KEY, at INTEGER NOT NULL) STRICT"""
+_BEGIN = """
+INSERT INTO since VALUES (0, :now, :now)
+    ON CONFLICT DO UPDATE SET at = CASE WHEN kept < :now - :gap THEN :now ELSE at END, kept = :now"""
+GAP_MS = 3_600_000
 _LOAD = "SELECT body FROM contacts ORDER BY at, reference"
 _CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 
@@ -61,7 +70,9 @@ class Use(Struct, frozen=True, gc=False):
 class Activity:
     """What the gateway notes in passing."""
 
-    def __init__(self, db: aiosqlite.Connection, path: Path | None, ring: Ring) -> None:
+    def __init__(self, db: aiosqlite.Connection, path: Path | None, ring: Ring, since: int) -> None:
+        self.since = since
+        self._kept = since
         self._db = db
         self._path = path
         self._ring = ring
@@ -77,10 +88,11 @@ class Activity:
         except (OSError, sqlite3.Error) as error:
             log.warning("activity cannot be written and is kept in memory", path=str(path), error=str(error))
             path, db = None, await expendable.connect(None, SCHEMA, VERSION)
+        since = await _begin(db, time.time_ns() // 1_000_000)
         ring = Ring()
         for (body,) in await db.execute_fetchall(_LOAD):
             ring.restore(_decode(body))
-        return cls(db, path, ring)
+        return cls(db, path, ring, since)
 
     def note_use(self, device: str, role: str, issue: str, now: int, address: str | None) -> None:
         """Note that a device used the token of a role."""
@@ -105,10 +117,13 @@ class Activity:
             uses, self._uses = self._uses, {}
             dropped, self._dropped = self._dropped, set()
             changed, gone = self._ring.changes()
-            if not (uses or changed or gone or dropped):
+            now = time.time_ns() // 1_000_000
+            if not (uses or changed or gone or dropped or now - self._kept > GAP_MS // 4):
                 return
             try:
                 await self._write(uses, changed, gone, dropped)
+                await self._db.execute("UPDATE since SET kept = ?", (now,))
+                self._kept = now
             except sqlite3.Error as error:
                 self._uses = uses | self._uses
                 self._dropped |= dropped
@@ -126,6 +141,15 @@ class Activity:
             if device is None or owner == device:
                 found.setdefault(owner, {})[role] = use
         return found
+
+    async def last_use(self, device: str, role: str) -> int | None:
+        """Return when a device last came by the token of a role, or without one, in ms; None where that is not known.
+
+        One that was forgotten counts as used then: nobody loses a token because what was known of it was erased.
+        """
+        mine = (await self.uses(device)).get(device, {})
+        rows = await self._db.execute_fetchall("SELECT at FROM floors WHERE device = ?", (device,))
+        return max((*(mine[by].at for by in (role, "") if by in mine), *(at for (at,) in rows)), default=None)
 
     async def find(self, reference: str) -> RefusedContact | None:
         """Return the refused contact of a reference (in either case, with O, I and L read as digits), unless it is long gone."""
@@ -167,6 +191,8 @@ class Activity:
         async with expendable.writing(self._db):
             await self._db.executemany("DELETE FROM uses WHERE device = ?", devices)
             await self._db.executemany("DELETE FROM contacts WHERE device = ?", devices)
+            floors = [(device, time.time_ns() // 1_000_000) for device in dropped]
+            await self._db.executemany("INSERT OR REPLACE INTO floors VALUES (?, ?)", floors)
             await self._db.executemany(_USE, [(*key, use.issue, use.at, use.address) for key, use in uses.items()])
             await self._db.executemany("DELETE FROM contacts WHERE reference = ?", [(reference,) for reference in gone])
             await self._db.executemany(_CONTACT, [_stored(contact) for contact in changed])
@@ -175,6 +201,16 @@ class Activity:
     async def _contacts(self, where: str, parameters: Iterable[object]) -> tuple[RefusedContact, ...]:
         rows = await self._db.execute_fetchall(f"SELECT body FROM contacts {where}", tuple(parameters))  # noqa: S608
         return tuple(_decode(body) for (body,) in rows)
+
+
+async def _begin(db: aiosqlite.Connection, now: int) -> int:
+    """Return from when on uses are known: anew after a long absence, or where an old copy was put back. Nothing is guessed."""
+    for statement in _SINCE.split(";"):
+        await db.execute(statement)
+    async with expendable.writing(db):
+        await db.execute(_BEGIN, {"now": now, "gap": GAP_MS})
+    ((at,),) = await db.execute_fetchall("SELECT at FROM since")
+    return int(at)
 
 
 def _stored(contact: RefusedContact) -> tuple[object, ...]:

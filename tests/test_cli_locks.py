@@ -98,3 +98,18 @@ def test_spans_and_times_are_what_people_mean() -> None:
     assert until("2027-03-01T14:00:00Z", now) == 1_803_909_600_000
     assert [until(text, now) for text in ("", "25:00", "then")] == [None] * 3
     assert json.dumps(until("2027-03-01", now))
+
+
+def test_what_expires_soon_is_shown(tmp_path: Path) -> None:
+    """R12: `due` names the device, the end and why; where nothing ends it says so."""
+    house = House(tmp_path)
+    house.home.mkdir(mode=0o700)
+    (house.home / "config.toml").write_text('[gateway.tokens.operator]\nlifetime = "10d"\n')
+    process = started(house)
+    house.pair("phone")
+    said = house.say("devices", "due")
+    assert house.device("phone")[:12] in said
+    assert "end of its lifetime" in said
+    assert house.say("devices", "due", "--within", "1h") == "No token expires within 1h.\n"
+    stopped(process)
+    assert [entry["how"] for entry in house.json("devices", "due")["due"]] == ["lifetime"]

@@ -866,7 +866,7 @@ def fitting(kind: object) -> st.SearchStrategy[Any]:
         case ListOf(element=element):
             return st.lists(fitting(element), max_size=3, unique=True)
     examples = ["lan", "10.0.0.0/8", "fd00::/8", "wss://gw.example", "https://ui.example", "operator.read", "cert.pem"]
-    examples += ["operator.admin=2", "*=16", "node.exec=3"]
+    examples += ["operator.admin=2", "*=16", "node.exec=3", "90d", "12h"]
     return st.sampled_from([text for text in examples if accepts(kind, text)])
 
 

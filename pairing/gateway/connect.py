@@ -191,6 +191,7 @@ class HelloAuth(Struct, frozen=True, kw_only=True, omit_defaults=True, rename="c
     scopes: tuple[str, ...]
     device_token: str | None = None
     issued_at_ms: int | None = None
+    expires_at_ms: int | None = None
     device_tokens: tuple[IssuedToken, ...] | None = None
     method: str | None = None
 

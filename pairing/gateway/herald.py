@@ -36,6 +36,7 @@ from pairing.events import (
     RequestUnendorsed,
     RequestWithdrawn,
     TokenAbandoned,
+    TokenDue,
     TokenExpired,
     TokenNarrowed,
     TokenRevoked,
@@ -145,6 +146,9 @@ class Herald:
                 self._registry.fence(device, *REMOVED, which=lambda s: s.role == revoked.role)
             case TokenExpired() as expired:
                 self._registry.fence(device, *EXPIRED, which=lambda s: s.role == expired.role)
+            case TokenDue() as due:
+                payload = {"deviceId": device, "role": due.role, "expiresAtMs": due.expires_at, "ts": due.at}
+                self._tell("device.token.due", payload, record, also=lambda s: s.device == device)
             case DeviceLocked():
                 self._registry.fence(device, *LOCKED)
                 self._tell("device.pair.changed", {}, record)

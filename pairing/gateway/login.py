@@ -367,6 +367,7 @@ def knock(rules: Gateway, contact: Contact, method: Method, key: GatewayKey, und
         named=key.tag("named", name),
         ttl=rules.pairing.request_ttl_ms,
         silence=silence(rules, contact, method),
+        lifetimes=rules.tokens.lifetimes,
         terms=rules.pairing.approval.terms,
         most=rules.pairing.max_requests_per_device,
     )

@@ -75,6 +75,7 @@ EVENTS: Final = (
     "device.pair.changed",
     "device.pair.requested",
     "device.pair.resolved",
+    "device.token.due",
     "node.pair.requested",
     "node.pair.resolved",
     "shutdown",
@@ -130,7 +131,7 @@ class Gateway:
         self.metrics = Metrics(self._now)
         self.herald = Herald(house.events, house.service.desk, house.registry, self._heard)
         self.watch = Watch(house.events, house.service.views, lambda: self.herald.position, house.machine)
-        self.aging = Aging(house.service)
+        self.aging = Aging(house.service, house.registry, house.activity, house.rules.tokens.warn_at)
         hooks = house.rules.hooks
         on = courier.terms(timeout_ms=hooks.timeout_ms, give_up_ms=hooks.give_up_ms, private_allowed=hooks.allow_private)
         self.courier = courier.Courier(house.service, house.events, house.service.outbox, on)
@@ -520,6 +521,7 @@ class Gateway:
                 device_token=value,
                 issued_at_ms=token.issued_at if token and value else None,
                 device_tokens=admitted.handed or None,
+                expires_at_ms=token.expires_at if token and value else None,
                 method=admitted.method if contact.protocol >= 4 else None,
             ),
             policy=_POLICY,

@@ -12,12 +12,12 @@ from typing import Annotated, Any, Literal, get_type_hints
 import msgspec
 from msgspec import Struct
 
-from pairing.authority import OPERATOR_SCOPES
+from pairing.authority import NODE, OPERATOR, OPERATOR_SCOPES
 from pairing.commands import Quorum, Terms
 
-from .kinds import Choice, Flag, Integer, Kind, Limit, ListOf, SecretText
+from .kinds import Choice, Flag, Integer, Kind, Limit, ListOf, SecretText, Span
 from .secret import Secret
-from .words import BIND, GRANTED, NETWORK, ORIGIN, PATH, QUORUM, SCOPE, URL, Network
+from .words import BIND, GRANTED, NETWORK, ORIGIN, PATH, QUORUM, SCOPE, SPAN, URL, Network
 
 AuthMode = Literal["token", "password", "none"]
 LogLevel = Literal["debug", "info", "warning", "error"]
@@ -191,6 +191,43 @@ class Pairing(Struct, frozen=True, kw_only=True, rename="camel"):
     ] = 300_000
 
 
+class TokenAge(Struct, frozen=True, kw_only=True, rename="camel"):
+    """How long a role's tokens live."""
+
+    lifetime: Annotated[
+        Span | None,
+        Setting(SPAN, "How long a token lives from its issue on; for tokens issued from now on. Unset: for ever.", admits=True),
+    ] = None
+    idle: Annotated[
+        Span | None,
+        Setting(SPAN, "How long a token may go unused before it expires. Unset: for ever.", admits=True),
+    ] = None
+
+
+class Tokens(Struct, frozen=True, kw_only=True, rename="camel"):
+    """How long device tokens live, by role, and when somebody is warned."""
+
+    operator: TokenAge = TokenAge()
+    node: TokenAge = TokenAge()
+    warn_at: Annotated[
+        tuple[Span, ...],
+        Setting(ListOf(SPAN, "spans of time"), "How long before a token's lifetime ends it is warned of."),
+    ] = (Span(7 * _DAY_MS), Span(_DAY_MS))
+
+    @property
+    def lifetimes(self) -> tuple[tuple[str, int], ...]:
+        """Return the lifetimes that are set, in ms by role."""
+        return tuple((role, int(age.lifetime)) for role, age in self._ages() if age.lifetime is not None)
+
+    @property
+    def idle(self) -> tuple[tuple[str, int], ...]:
+        """Return the idle times that are set, in ms by role."""
+        return tuple((role, int(age.idle)) for role, age in self._ages() if age.idle is not None)
+
+    def _ages(self) -> tuple[tuple[str, TokenAge], ...]:
+        return ((OPERATOR, self.operator), (NODE, self.node))
+
+
 class ControlUi(Struct, frozen=True, kw_only=True, rename="camel"):
     """What browsers may do (protocol §4.4, §5.9)."""
 
@@ -313,6 +350,7 @@ class Gateway(Struct, frozen=True, kw_only=True, rename="camel"):
         Setting(URL, "Where devices reach the gateway; setup codes name it. Plain `ws://` is for private addresses alone."),
     ] = None
     log: EventLog = EventLog()
+    tokens: Tokens = Tokens()
 
     @property
     def host(self) -> str:

@@ -124,6 +124,24 @@ class Word(Struct, frozen=True):
         return text.strip()
 
 
+class Span(int):
+    """A span of time in ms, written as `90d`, `12h` or `30m`."""
+
+    @classmethod
+    def read(cls, text: str) -> "Span | None":
+        """Return the span that a text means, from a minute to ten years, or None."""
+        match = re.fullmatch(r"([0-9]{1,6})([mhdw])", text)
+        ms = int(match[1]) * _UNITS[match[2]] if match else 0
+        return cls(ms) if _UNITS["m"] <= ms <= 3650 * _UNITS["d"] else None
+
+    def __str__(self) -> str:
+        unit = next(unit for unit in "dhm" if self % _UNITS[unit] == 0)
+        return f"{self // _UNITS[unit]}{unit}"
+
+
+_UNITS = {"m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000}
+
+
 class ListOf(Struct, frozen=True):
     """A list whose elements are all of one kind; repeated elements count once, the order stays."""
 
@@ -177,7 +195,7 @@ def plain(value: object) -> object:
             return [plain(item) for item in value]
         case Quorum(what=what, approvers=approvers):
             return f"{what}={approvers}"
-        case Path() | IPv4Network() | IPv6Network():
+        case Span() | Path() | IPv4Network() | IPv6Network():
             return str(value)
         case _:
             return value

@@ -10,7 +10,7 @@ from urllib.parse import SplitResult, urlsplit
 from pairing.authority import OPERATOR, OPERATOR_SCOPES, ROLES
 from pairing.commands import EVERYTHING, Quorum
 
-from .kinds import ExplainedError, Word
+from .kinds import ExplainedError, Span, Word
 from .problems import did_you_mean
 
 Network = IPv4Network | IPv6Network
@@ -90,6 +90,13 @@ def _quorum(text: str) -> Quorum:
     return Quorum(_granted(what), int(number))
 
 
+def _span(text: str) -> Span:
+    found = Span.read(text)
+    if found is None:
+        raise ValueError
+    return found
+
+
 def _path(text: str) -> Path:
     try:
         return Path(_clean(text)).expanduser()
@@ -109,5 +116,6 @@ URL = Word("a ws:// or wss:// URL without credentials, query or fragment", _url,
 ORIGIN = Word('an origin like "https://host:port", or "*"', _origin, _may_be_quoted)
 SCOPE = Word("an operator scope", _scope)
 GRANTED = Word('a scope, a role or "*"', _granted)
+SPAN = Word("a span of time from 1m to 3650d, like 90d or 12h", _span)
 QUORUM = Word('a rule like "operator.admin=2"', _quorum)
 PATH = Word("the path of a file", _path)
