@@ -396,6 +396,7 @@ class ApproveNode(NodeBound, frozen=True, kw_only=True):
     request: str
     issue: str
     key: str
+    terms: Terms = ANY_TERMS
 
 
 class RejectNode(NodeBound, frozen=True, kw_only=True):

@@ -178,7 +178,14 @@ async def node_pair_approve(call: Call[NodeAnswerParams]) -> NodeApproved:
     node = await _asking_node(call, request)
     key = service.keyring.current.id
     handled = await service.desk.handle_node(
-        ApproveNode(node=node, request=request, issue=ids.issue_id(), key=key, **call.stamp("node.pair.approve", request))
+        ApproveNode(
+            node=node,
+            request=request,
+            issue=ids.issue_id(),
+            key=key,
+            terms=service.terms,
+            **call.stamp("node.pair.approve", request),
+        )
     )
     # Who only hears that it was approved before has held nothing against its commands.
     token = service.keyring.node_token(handled.state, node) if handled.events and not handled.repeated else None

@@ -12,8 +12,9 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from . import authority
-from .authority import ADMIN, OPERATOR, PAIRING, WRITE, Target, Verb, tidy
+from .authority import ADMIN, NODE, OPERATOR, PAIRING, WRITE, Target, Verb, tidy
 from .commands import (
+    EVERYTHING,
     ApproveNode,
     AskNode,
     ForgetNode,
@@ -223,6 +224,8 @@ def _approve(state: NodeState, c: ApproveNode) -> Events:
             raise _unknown(state, c.request)
         return ()
     _permit("approve-node", c, required_scopes(pending.commands))
+    if not {EVERYTHING, NODE}.isdisjoint(c.terms.reasoned) and not (c.reason or "").strip():
+        raise Refused(Reason.REASON_REQUIRED)
     approved = NodeApproved(
         at=c.now,
         request=pending.request,

@@ -15,11 +15,27 @@ import anyio.lowlevel
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from cli.compose import local_caller, open_all
 from pairing import methods, operators
 from pairing import settings as configured
-from pairing.commands import Approve, Caller, Knock, Quorum, Remove, Revoke, Rotate, Silence, Standing, Terms, Wanted
+from pairing.commands import (
+    Approve,
+    Ban,
+    Caller,
+    Knock,
+    Lock,
+    Quorum,
+    Reject,
+    Remove,
+    Revoke,
+    Rotate,
+    Silence,
+    Standing,
+    Terms,
+    Wanted,
+)
 from pairing.desk import Desk
 from pairing.device import INITIAL, Device, evolve
 from pairing.events import Actor
@@ -169,6 +185,29 @@ async def test_a_witness_in_doubt_or_of_an_older_secret_is_none() -> None:
     later.under = "S2"
     assert await outcome(later.handle(town.remove(A))) is None
     assert await outcome(town.desk().handle(town.remove(B))) is Reason.LAST_OPERATOR
+
+
+async def test_a_rejection_that_bans_is_held_to_the_rule_over_both_streams() -> None:
+    """A22, B7: a ban that also voids a setup code is decided over two streams; it ends no last operator either."""
+    town = await Town({A: ADMIN}).settle()
+    desk = town.desk()
+    knock = town.knock(A, READ)
+    await desk.handle(replace(knock, request="more", wanted=replace(knock.wanted, role="node", scopes=()), code="code-1"))
+    ban = Reject(**town.base(A), request="more", ban=Ban())
+    assert await outcome(desk.handle_rejection(ban)) is Reason.LAST_OPERATOR
+    told = Reject(**town.base(A), request="more", ban=Ban(), break_glass=True, reason="stolen")
+    handled = await desk.handle_rejection(told)
+    assert "glass.broken" in [record.kind for record in handled.records]
+
+
+async def test_a_locked_operator_is_no_witness() -> None:
+    """A22: who is locked, though only for an hour, saves nobody from being the last; once the lock is over, it does."""
+    town = await Town({A: ADMIN, B: ADMIN}).settle()
+    desk = town.desk()
+    await desk.handle(Lock(**town.base(B), terms=Ban(until=NOW + 3_600_000)))
+    assert await outcome(desk.handle(town.remove(A))) is Reason.LAST_OPERATOR
+    town.count += 3_600_000
+    assert await outcome(desk.handle(town.remove(A))) is None
 
 
 @pytest.mark.parametrize("seed", range(12))

@@ -126,7 +126,7 @@ class Approval(Struct, frozen=True, kw_only=True, rename="camel"):
         Setting(
             ListOf(QUORUM, "rules"),
             "How many different operators must approve: a scope, a role or `*`, then `=` and their number,"
-            ' as in "operator.admin=2". The device that asks never counts.',
+            ' as in "operator.admin=2". The device that asks never counts; what a node may run takes one operator.',
             admits=True,
         ),
     ] = ()
@@ -134,7 +134,7 @@ class Approval(Struct, frozen=True, kw_only=True, rename="camel"):
         tuple[str, ...],
         Setting(
             ListOf(GRANTED, "scopes, roles or *"),
-            "Scopes or roles whose approval must say why, `*` for every approval.",
+            "Scopes or roles whose approval must say why, `*` for every approval; `node` means what a node may run as well.",
             admits=True,
         ),
     ] = ()

@@ -231,8 +231,10 @@ def disagreements(module):
             ruling = module.may(verb, caller, target)
             got = (ruling.allowed, ruling.rule, ruling.scope)
             yield from differs(got, opinion(verb, caller, "this", access), verb, caller, access)
-    for method, device, scopes in product(["device-token", "token", "password", "none"], [None, "this"], HELD[1:]):
-        bound = device if method == "device-token" and "operator.admin" not in scopes else None
+    for method, device, scopes in product(
+        ["device-token", "bootstrap-token", "token", "password", "none"], [None, "this"], HELD[1:]
+    ):
+        bound = device if method in {"device-token", "bootstrap-token"} and "operator.admin" not in scopes else None
         got = module.bound_device(method=method, device=device, scopes=scopes)
         yield from differs(got, bound, "bound_device", method, device, scopes)
 

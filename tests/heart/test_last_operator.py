@@ -7,9 +7,9 @@ from msgspec.structs import replace
 
 from pairing import operators
 from pairing.authority import OPERATOR_SCOPES
-from pairing.commands import Caller
-from pairing.decide import decide
-from pairing.device import evolve
+from pairing.commands import Ban, Caller
+from pairing.decide import HOUR_MS, decide
+from pairing.device import evolve, lapsed
 from pairing.events import Actor, GlassBroken, Unknown, kind_of
 from pairing.refusals import Reason, Refused
 
@@ -61,6 +61,23 @@ def test_every_way_to_end_an_operator_is_seen_by_what_it_leaves(paired, make):
     reader = paired(READ)
     for command in (make.remove(), make.revoke(), make.rotate(scopes=())):
         assert ending(reader, command) is None
+
+
+def test_a_lock_and_the_clock_count_as_ends(paired, make):
+    """A22: a lock leaves a device unable to approve, also one for an hour, and by a ban; what time ended counts as ended."""
+    story = paired(PAIRING)
+    assert ending(story, make.lock()) == "device.locked"
+    assert ending(story, make.lock(until=make.now + HOUR_MS)) == "device.locked"
+    story.given(make.knock(PAIRING, READ, request="more"))
+    assert ending(story, replace(make.reject("more"), ban=Ban())) == "device.locked"
+    assert ending(story, make.reject("more")) is None
+    locked = story.given(make.lock(until=make.now + HOUR_MS))
+    assert not operators.able(lapsed(locked.state, make.now + HOUR_MS - 1), "S1")
+    assert operators.able(lapsed(locked.state, make.now + HOUR_MS), "S1")
+    short = type(story)().given(make.knock(PAIRING, request="r"))
+    short.given(replace(make.approve("r"), lifetimes=(("operator", HOUR_MS),)))
+    assert operators.able(lapsed(short.state, make.now), "S1")
+    assert not operators.able(lapsed(short.state, make.now + HOUR_MS), "S1")
 
 
 def test_the_token_of_another_role_is_no_operator(paired, make):

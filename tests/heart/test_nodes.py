@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 from msgspec.structs import replace
 
-from pairing.commands import ApproveNode, AskNode, Caller, RejectNode, RemoveNode, RenameNode
+from pairing.commands import ApproveNode, AskNode, Caller, RejectNode, RemoveNode, RenameNode, Terms
 from pairing.events import Actor, Unknown, kind_of
 from pairing.nodes import EMPTY_NODE, NodeState, decide_node, evolve_node, required_scopes
 from pairing.refusals import Reason, Refused
@@ -209,3 +209,15 @@ def test_a_future_event_stops_decisions(tale):
     assert tale.refused(ask()).reason is Reason.NEWER_WRITER
     with pytest.raises(AssertionError):
         decide_node(EMPTY_NODE, SimpleNamespace(now=0))
+
+
+@pytest.mark.parametrize("rule", ["*", "node"])
+def test_what_a_node_may_run_takes_a_reason_where_the_policy_asks_for_one(rule):
+    """The same terms as for letting it in; a rule for operators' scopes does not concern it."""
+    tale = Tale().when(ask(request="r"))
+    command = approve("r")
+    assert tale.refused(replace(command, terms=Terms((), (rule,)))).reason is Reason.REASON_REQUIRED
+    tale.when(replace(command, terms=Terms((), ("operator.admin",))))
+    again = Tale().when(ask(request="r"))
+    again.when(replace(command, terms=Terms((), (rule,)), reason="the porch camera"))
+    assert tale.history == again.history == ["node.requested", "node.approved"]

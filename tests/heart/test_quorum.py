@@ -129,7 +129,16 @@ def test_who_asks_does_not_approve(make, story):
 
 @pytest.mark.parametrize(
     ("loses", "how"),
-    [(True, "revoke"), (True, "remove"), (True, "narrow"), (True, "rotate"), (True, "back"), (False, "rename"), (False, "node")],
+    [
+        (True, "revoke"),
+        (True, "remove"),
+        (True, "narrow"),
+        (True, "rotate"),
+        (True, "back"),
+        (True, "lock"),
+        (False, "rename"),
+        (False, "node"),
+    ],
 )
 def test_a_vote_lapses_with_what_it_was_cast_by(hall, make, loses, how):
     """A1, R8: a voter who was revoked, removed, narrowed, rotated or paired anew counts no longer, and that is said."""
@@ -146,6 +155,7 @@ def test_a_vote_lapses_with_what_it_was_cast_by(hall, make, loses, how):
             "narrow": make.rotate(scopes=(PAIRING,)),
             "rotate": make.rotate(),
             "rename": make.rename("tag"),
+            "lock": make.lock(),
         }
         hall.on("a", done[how])
     if not loses:
