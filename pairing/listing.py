@@ -3,7 +3,8 @@
 Every answer says at which position it was given. No decision about access is made on a view: views find, streams decide.
 """
 
-from typing import Generic, Literal, Protocol, TypeAlias, TypeVar
+from collections.abc import Iterable, Sequence
+from typing import Any, Generic, Literal, Protocol, TypeAlias, TypeVar
 
 from msgspec import Struct
 
@@ -242,6 +243,41 @@ class Match(Struct, frozen=True):
     status: Literal["paired", "pending", "gone"]
 
 
+class Sought(Struct, frozen=True, kw_only=True):
+    """Which events are looked for: all that is given must fit, of what is given as several one. None asks for nothing.
+
+    A word that ends in `*` stands for all that begin so. `positions` are the rows of one command; `after`, `below` lie outside.
+    """
+
+    streams: tuple[str, ...] | None = None
+    kinds: tuple[str, ...] | None = None
+    actors: tuple[str, ...] | None = None
+    reason: str | None = None
+    address: str | None = None
+    positions: tuple[int, ...] | None = None
+    after: int = 0
+    below: int = 1 << 62
+
+
+class Found(Struct, frozen=True):
+    """Positions of events, newest first, as the views have them at `position`; `next`: there may be more below this one."""
+
+    position: int
+    positions: tuple[int, ...]
+    next: int | None
+
+
+class Change(Struct, frozen=True):
+    """What an event did to one thing, before and after.
+
+    It is an `access`, `token`, `lock`, `label`, `request`, `surface-request` or `surface`.
+    """
+
+    what: str
+    before: dict[str, Any] | None
+    after: dict[str, Any] | None
+
+
 class Acted(Struct, frozen=True):
     """Where a device acted on others: rows that say of a person no more than where it acted from, and how many of them still do.
 
@@ -366,6 +402,15 @@ class Listing(Protocol):
 
     async def crowd(self, address: str | None) -> Crowd:
         """Count the open requests."""
+
+    async def events(self, sought: Sought, *, limit: int) -> Found:
+        """Return where the events stand that are looked for, newest first; bounded work, so that there may be more below."""
+
+    async def changes(self, positions: Sequence[int]) -> dict[int, tuple[Change, ...]]:
+        """Return what each of these events changed."""
+
+    async def called(self, devices: Iterable[str]) -> dict[str, str]:
+        """Return what devices are called now: by their label, else by their own name; those that have neither are left out."""
 
     async def acted(self, device: str, *, below: int | None = None) -> Acted:
         """Return where a device acted on others, before a position."""

@@ -11,6 +11,7 @@ import msgspec
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from . import (
+    audit_methods,
     contact_methods,
     due_methods,
     enrol_methods,
@@ -42,6 +43,7 @@ from .desk import Handled
 from .device import Device
 from .entries import PairedEntry, PendingEntry, Presence
 from .events import DeviceEvent, DeviceRemoved, Personal, TokenIssued, TokenRevoked, TokenRotated, device_stream, kind_of
+from .finding import find
 from .listing import Fate
 from .moments import AsOf
 from .refusals import Reason, Refused
@@ -236,18 +238,6 @@ async def _refused(call: Call[Any], device: str) -> tuple[entries.RefusedEntry, 
     if notes is None or call.caller.own is not None:
         return ()
     return tuple(entries.refused(contact) for contact in await notes.recent(device, limit=20))
-
-
-async def find(call: Call[Any], name: str, at: int | None = None) -> str:
-    """Return the id of the device that a full id, a prefix or a label names. Raises `Refused` for none and for several (L14)."""
-    own = call.caller.own
-    matches = [m for m in await call.service.views.matches(name.strip(), at=at) if own in {None, m.device}]
-    if len(matches) == 1:
-        return matches[0].device
-    if not matches:
-        raise Refused(Reason.UNKNOWN_DEVICE)
-    candidates = [{"deviceId": m.device, "label": m.label, "displayName": m.name, "status": m.status} for m in matches]
-    raise Refused(Reason.AMBIGUOUS_DEVICE, name=name, count=len(matches), details={"candidates": candidates})
 
 
 async def approve(call: Call[ApproveParams]) -> Approved:
@@ -496,6 +486,7 @@ _TABLE: tuple[Method[Any], ...] = (
     *log_methods.METHODS,
     *enrol_methods.METHODS,
     *hook_methods.METHODS,
+    *audit_methods.METHODS,
     Method("skills.bins", AnyParams, skills_bins, None, (NODE,)),
     Method("node.event", AnyParams, node_event, None, (NODE,)),
 )

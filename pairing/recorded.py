@@ -75,10 +75,7 @@ def recorded(record: Record, naming: Naming) -> RecordedEntry:
 async def naming(views: Listing, records: Iterable[Record], only: str | None = None) -> Naming:
     """Return what the devices that some rows speak of, or were recorded by, are called now; `only` one of them where given."""
     devices = {device for record in records for device in (device_of(record), _acting(record)) if device}
-    called: dict[str, str | None] = {}
-    for device in devices if only is None else devices & {only}:
-        match = next((match for match in await views.matches(device) if match.device == device), None)
-        called[device] = (match.label or match.name) if match else None
+    called = await views.called(devices if only is None else devices & {only})
     return called.get
 
 

@@ -193,6 +193,14 @@ SELECT {_REACHED}, low FROM cut WHERE low = high"""  # noqa: S608
 POSITION_BY_LOOKING = f"""
 SELECT {_REACHED}, ifnull(max(position), 0) FROM events WHERE recorded_at <= :time"""  # noqa: S608
 
+CALLED = f"""
+SELECT {_REACHED}, w.word, ifnull(l.label, ifnull(d.name, r.name))
+  FROM json_each(:streams) s JOIN words w ON w.word = s.value
+  LEFT JOIN labels l ON l.from_position = {last_of("labels", "w.id")}
+  LEFT JOIN devices d ON d.from_position = {last_of("devices", "w.id")}
+  LEFT JOIN requests r ON r.from_position = {last_of("requests", "w.id")}
+ WHERE ifnull(l.label, ifnull(d.name, r.name)) IS NOT NULL"""  # noqa: S608
+
 ACTED = f"""
 SELECT {_REACHED}, e.position, e.address IS NOT NULL, k.word IN ({audit.OTHERS})
   FROM events e JOIN words k ON k.id = e.kind

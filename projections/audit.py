@@ -6,7 +6,6 @@ first. What cannot be read is kept as it is, and its stream counts as damaged fr
 
 from pairing.events import Unknown
 
-from .devices import fold
 from .reading import SPEAKS_OF_DEVICE, Read
 
 SCHEMA = """
@@ -48,16 +47,6 @@ def row(read: Read, stream: int, kind: int, actor: int | None) -> tuple[object, 
     return (record.position, record.recorded_at, stream, record.version, kind, actor, command, request, address, raw)
 
 
-def reasons(read: Read) -> list[str]:
-    """Return by what an event can be found besides who and what: how access came to be, and a person's reason and ticket."""
-    event, meta = read.event, read.meta
-    found = [word for word in (getattr(event, name, None) for name in _CODES) if isinstance(word, str)]
-    if meta is None or not (meta.reason or meta.ticket):
-        return found
-    return list(dict.fromkeys((*found, *(fold(word) for word in (meta.reason, meta.ticket) if word))))
-
-
-_CODES = ("means", "need", "how")
 # Kinds whose personal part speaks of the device, as SQL.
 OTHERS = ", ".join(sorted(f"'{kind.__struct_config__.tag}'" for kind in SPEAKS_OF_DEVICE))
 # As whom a device acts: by its token, named as its stream is, or by the shared secret.

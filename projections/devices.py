@@ -3,12 +3,11 @@
 Pure: a row before, an event, a row after. A grant ends with its device's removal; a label outlives it.
 """
 
-import unicodedata
-
 from msgspec import Struct
 from msgspec.structs import replace
 
 from pairing.events import DeviceDescribed, DeviceImported, DevicePaired, DeviceRenamed, DeviceRestored, DeviceUpgraded, Personal
+from pairing.reasons import fold
 
 from .requests import Asked
 from .spans import Table, as_json, load_last
@@ -150,8 +149,3 @@ def renamed(event: DeviceRenamed | DeviceImported, personal: Personal | None) ->
     """Return the label that an operator gave, or the lack of one."""
     label = personal.label if personal and event.labelled is not None else None
     return Label(label, None if label is None else fold(label))
-
-
-def fold(label: str) -> str:
-    """Return a label as names are compared: without case, and however its accents are encoded."""
-    return unicodedata.normalize("NFC", label).casefold().strip()

@@ -7,6 +7,8 @@ batches a log is followed makes no difference to what the views say.
 from collections.abc import Iterable
 from typing import TypeAlias
 
+from pairing.reasons import reasons
+
 from . import audit, devices, enrolments, locks, nodes, requests, tokens
 from .reading import Read
 from .spans import Table
@@ -29,7 +31,7 @@ LOADS = {
     "holders": enrolments.LOAD_HOLDERS,
 }
 
-_PERSONAL: tuple[Table, ...] = (requests.TABLE, devices.DEVICES, devices.LABELS, nodes.ASKED, nodes.NODES)
+_PERSONAL: tuple[Table, ...] = tuple(sheet.table for sheet in Sheets().all() if sheet.table.personal)
 # What is said of a stream (?1) below a position (?2) once it is forgotten. Rows that came later are not touched: whether they
 # came in the same batch makes no difference.
 FORGET = (*(table.forget for table in _PERSONAL), *audit.FORGET)
@@ -56,7 +58,7 @@ class Fold:
             names[read.record.stream] = names[read.record.kind] = None
             if read.actor is not None:
                 names[read.actor] = None
-            for reason in audit.reasons(read):
+            for reason in reasons(read.event, read.meta):
                 names[reason] = None
         return [name for name in names if name not in self._words]
 
@@ -97,7 +99,7 @@ class Fold:
         for read, stream, step in self._work:
             actor = None if read.actor is None else words[read.actor]
             events.append(audit.row(read, stream, words[read.record.kind], actor))
-            for reason in audit.reasons(read):
+            for reason in reasons(read.event, read.meta):
                 self._reasons.append((words[reason], read.record.position))
             if read.damage is not None:
                 self._damages.append((read.record.position, stream, read.damage))

@@ -31,8 +31,8 @@ from pairing.log.port import Record
 
 T = TypeVar("T")
 
-# On other kinds the personal part speaks of the actor alone.
-SPEAKS_OF_DEVICE = frozenset(
+# On other kinds the personal part speaks of the actor alone; on a setup code's it speaks of the code.
+SPEAKS_OF_DEVICE: frozenset[type[Struct]] = frozenset(
     (
         RequestOpened,
         RequestRefreshed,

@@ -117,15 +117,15 @@ class Sheet(Generic[R]):
     """
 
     def __init__(self, table: Table) -> None:
-        self._table = table
+        self.table = table
         self._latest: dict[Key, _Span[R]] = {}
         self._fresh: list[tuple[Key, _Span[R]]] = []
         self._closed: list[_Span[R]] = []
 
     def seed(self, stored: tuple[Any, ...]) -> None:
         """Take a stored row as (from, to, key…, row…)."""
-        split = 2 + len(self._table.keys)
-        self._latest[stored[2:split]] = _Span(stored[0], cast(R, self._table.row(*stored[split:])), True, stored[1])
+        split = 2 + len(self.table.keys)
+        self._latest[stored[2:split]] = _Span(stored[0], cast(R, self.table.row(*stored[split:])), True, stored[1])
 
     def row(self, key: Key) -> R | None:
         """Return the row that is true now."""
@@ -155,7 +155,7 @@ class Sheet(Generic[R]):
 
     def forget(self, stream: int) -> None:
         """Let the latest rows of a stream say nothing that points at a person; what is stored, `Table.forget` empties."""
-        nothing = dict.fromkeys(self._table.personal)
+        nothing = dict.fromkeys(self.table.personal)
         for key, span in self._latest.items():
             if key[0] == stream:
                 span.row = replace(span.row, **nothing)
@@ -165,7 +165,7 @@ class Sheet(Generic[R]):
 
     def statements(self) -> list[tuple[str, list[tuple[object, ...]]]]:
         """Return what must be written, for `executemany`; from now on it counts as stored."""
-        closing = self._table.closing
+        closing = self.table.closing
         closed = [
             (end := cast(int, span.end), fork(span.start, end), *(astuple(span.row)[-closing:] if closing else ()), span.start)
             for span in self._closed
@@ -177,7 +177,7 @@ class Sheet(Generic[R]):
         for _, span in self._fresh:
             span.stored = True
         self._closed, self._fresh = [], []
-        return [(self._table.close, closed), (self._table.insert, fresh)]
+        return [(self.table.close, closed), (self.table.insert, fresh)]
 
     def _close(self, span: _Span[R], position: int) -> None:
         if span.end is None:

@@ -5,6 +5,7 @@ memory.
 """
 
 import sqlite3
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -16,11 +17,13 @@ from pairing.events import HookAdded, device_stream, enrolment_stream, hook_stre
 from pairing.listing import (
     Acted,
     Answer,
+    Change,
     Crowd,
     Damage,
     DueRow,
     EnrolmentRow,
     Fate,
+    Found,
     HandedOver,
     LockRow,
     Match,
@@ -28,14 +31,16 @@ from pairing.listing import (
     NodeRow,
     PairedRow,
     PendingRow,
+    Sought,
 )
 from pairing.log.port import EventLog, Mark
+from pairing.reasons import fold
 
-from . import answers
+from . import answers, trail
 from .activity import Activity
-from .devices import fold
 from .expendable import busy, damaged
 from .follow import Follower, Progress
+from .spans import as_json
 from .spans import at as place
 from .store import Store
 
@@ -283,6 +288,19 @@ class Views:
         """Count the open requests: from an address (None: from an unknown one), and in all."""
         _, rows = await self._ask(answers.CROWD, address=address)
         return Crowd(*rows[0][1:])
+
+    async def events(self, sought: Sought, *, limit: int) -> Found:
+        """Return where the events stand that are looked for, newest first; bounded work, so that there may be more below."""
+        return await trail.find(self._ask, sought, limit)
+
+    async def changes(self, positions: Sequence[int]) -> dict[int, tuple[Change, ...]]:
+        """Return what each of these events changed."""
+        return await trail.changes(self._ask, positions)
+
+    async def called(self, devices: Iterable[str]) -> dict[str, str]:
+        """Return what devices are called now."""
+        _, rows = await self._ask(answers.CALLED, streams=as_json([device_stream(device) for device in devices]))
+        return {answers.device_of(stream): name for _, stream, name in rows}
 
     async def acted(self, device: str, *, below: int | None = None) -> Acted:
         """Return where a device acted on others, before a position."""
