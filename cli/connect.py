@@ -22,14 +22,22 @@ if TYPE_CHECKING:
 
 WAIT_S = 300.0
 _PAUSE_S = 1.0
-_LOGINS = {"token": "shared token", "password": "shared password", "device-token": "its own token", "none": "no secret needed"}
+_LOGINS = {
+    "token": "shared token",
+    "password": "shared password",
+    "device-token": "its own token",
+    "bootstrap-token": "setup code",
+    "none": "no secret needed",
+}
 # Ids and modes of protocol §2.2: the roles differ in what a gateway lets be silent.
 _CLIENTS = {"operator": ("cli", "cli"), "node": ("node-host", "node")}
 _DEFAULT_SCOPES = {"operator": ("operator.read",), "node": ()}
 
 
 @click.command("connect", short_help="Connect to a gateway as a device.")
-@click.option("--role", type=click.Choice(["operator", "node"]), default="operator", show_default=True, help="What to be.")
+@click.option(
+    "--role", type=click.Choice(["operator", "node"]), help="What to be: operator, or with a setup code node, unless given."
+)
 @click.option("--scope", "scopes", multiple=True, metavar="SCOPE", help="Ask for exactly these; may be repeated.")
 @click.option("--name", metavar="NAME", help="What the device calls itself; this host's name unless given.")
 @click.option(
@@ -41,14 +49,20 @@ _DEFAULT_SCOPES = {"operator": ("operator.read",), "node": ()}
     help=f"Wait for the approval, {WAIT_S:.0f} seconds unless given.",
 )
 @click.option("--home", type=click.Path(path_type=Path, file_okay=False), help="State folder of the device.")
+@click.option("--setup-code-stdin", is_flag=True, help="Read a setup code from standard input; it names the gateway.")
+@click.option(
+    "--setup-code-file", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="Read the setup code from a file."
+)
 @click.option("--header", "headers", multiple=True, metavar="'NAME: VALUE'", help="Send an HTTP header; may be repeated.")
 @reaching
 def connect(
-    role: str,
+    role: str | None,
     scopes: tuple[str, ...],
     name: str | None,
     wait: float | None,
     home: Path | None,
+    setup_code_stdin: bool,
+    setup_code_file: Path | None,
     headers: tuple[str, ...],
     reach: Reach,
 ) -> None:
@@ -57,6 +71,9 @@ def connect(
     The device's key and tokens are kept in the folder identity of its state folder. A token that the gateway gave it before is
     used where no secret is given. While somebody must approve first, the exit code is 3.
 
+    A setup code, as `pairing enroll new` makes it, names the gateway and lets a new device in. It is read from standard input or
+    a file, never from an argument, and is of no more use once the device has come back by its own token.
+
     A header like 'X-Forwarded-For: 203.0.113.7' makes a connection from this host count as a remote one.
     """
     pairs = tuple(_header(text) for text in headers)
@@ -64,8 +81,14 @@ def connect(
     async def work() -> Told:
         from .target import find
 
-        target = find(reach, os.environ, home, lenient=True)
-        return await _connect(target, _login(target, role, scopes, name, pairs), wait, reach.timeout_ms / 1000)
+        if setup_code_stdin or setup_code_file is not None:
+            from .setup_codes import by_code
+
+            target, usual = by_code(reach, setup_code_stdin, setup_code_file, home), "node"
+        else:
+            target, usual = find(reach, os.environ, home, lenient=True), "operator"
+        login = _login(target, role or usual, scopes, name, pairs)
+        return await _connect(target, login, wait, reach.timeout_ms / 1000)
 
     answer(work, reach.as_json)
 
@@ -177,6 +200,7 @@ def _told(target: "Target", login: "Login", session: "Session") -> Told:
         "method": hello.method,
         "tokenStored": kept,
         "tokenIsNew": session.token_is_new,
+        **({"tokensFor": [other.role for other in hello.others]} if hello.others else {}),
     }
     rows = [
         ("device", identity.device if identity else ""),
@@ -184,6 +208,7 @@ def _told(target: "Target", login: "Login", session: "Session") -> Told:
         ("scopes", ", ".join(plain(scope) for scope in hello.scopes) or "none"),
         ("protocol", str(hello.protocol)),
         ("login by", _LOGINS.get(hello.method or "", plain(hello.method or ""))),
+        ("also for", ", ".join(plain(other.role) for other in hello.others)),
         ("token", f"{'new' if session.token_is_new else 'as before'}, stored in {kept}" if kept else "none came"),
     ]
     return Told(document, f"Connected to {target.place.url}\n" + fields([row for row in rows if row[1]]))

@@ -16,6 +16,7 @@ COMMANDS = {
     "devices": (".devices:devices", "Show, approve and manage devices."),
     "nodes": (".nodes:nodes", "Show, approve and manage what nodes may do."),
     "hooks": (".hooks:hooks", "Send events to other programs as they happen."),
+    "enroll": (".enroll:enroll", "Mint and manage setup codes for new devices."),
     "connect": (".connect:connect", "Connect to a gateway as a device."),
     "config": (".config:config", "Show and change the settings."),
     "import": (".moving:imports", "Take over the devices of another gateway."),

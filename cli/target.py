@@ -20,7 +20,7 @@ TOKEN = "PAIRING_GATEWAY_TOKEN"  # noqa: S105  the name of the variable
 PASSWORD = "PAIRING_GATEWAY_PASSWORD"  # noqa: S105  the name of the variable
 INSECURE = "PAIRING_ALLOW_INSECURE_PRIVATE_WS"
 
-Source = Literal["--url", "PAIRING_GATEWAY_URL", "gateway.remote.url", "this host"]
+Source = Literal["--url", "PAIRING_GATEWAY_URL", "gateway.remote.url", "this host", "setup code"]
 
 
 class Target(NamedTuple):

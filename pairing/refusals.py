@@ -478,7 +478,7 @@ SAYINGS: dict[Reason, Saying] = {
     Reason.ENROLMENT_ADDRESS: Saying(
         _INVALID,
         "no setup code for this address: {why}",
-        "Give the address at which devices reach the gateway: pairing enroll new --url wss://gateway.example.net",
+        "Give the address at which devices reach the gateway: pairing enroll new --gateway-url wss://gateway.example.net",
         "SETUP_CODE_ADDRESS",
         Exit.USAGE,
     ),
