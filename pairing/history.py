@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Literal, TypeAlias, TypeVar, cast
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from .commands import Wanted
 from .device import INITIAL, Device, evolve
@@ -33,7 +34,9 @@ from .verdict import Presented, Step, Verdict, judge
 T = TypeVar("T")
 
 Way: TypeAlias = Literal["device-token", "shared-secret"]
-Aspect: TypeAlias = Literal["paired", "role", "scope", "token", "token-scope", "label", "request", "node-command", "node-cap"]
+Aspect: TypeAlias = Literal[
+    "paired", "role", "scope", "token", "token-scope", "handoff", "label", "lock", "request", "node-command", "node-cap"
+]
 
 
 class Happened(Struct, frozen=True, gc=False):
@@ -105,7 +108,8 @@ _DEVICE, _NODE = device_stream("").partition(":")[0], node_stream("").partition(
 class Fact(Struct, frozen=True, gc=False, order=True):
     """One thing that is true of a device. `role` is set for tokens; `value` is a role, a scope, a generation, a tag, an id.
 
-    `token` and `token-scope` are of tokens that are not revoked; `label` is the label's keyed tag, `request` an open request.
+    `token` and `token-scope` are of tokens that are not dead, `handoff` is a generation still accepted beside one; `label` is the
+    label's keyed tag, `lock` until when it holds (ms, or nothing), `request` an open request.
     """
 
     aspect: Aspect
@@ -147,8 +151,11 @@ def facts(state: Device) -> frozenset[Fact]:
             if not token.dead:
                 found.append(Fact("token", token.issue, token.role))
                 found += [Fact("token-scope", scope, token.role) for scope in token.scopes]
+                found += [Fact("handoff", token.handoff.issue, token.role)] if token.handoff else []
     if state.pending:
         found.append(Fact("request", state.pending.request))
+    if state.lock:
+        found.append(Fact("lock", "" if state.lock.until is None else str(state.lock.until)))
     if state.labelled:
         found.append(Fact("label", state.labelled))
     return frozenset(found)
@@ -166,6 +173,11 @@ def surface(state: NodeState) -> frozenset[Fact]:
 def difference(before: Device, later: Device) -> Difference:
     """Return what a device gained and lost from one state to another."""
     return _between(facts(before), facts(later))
+
+
+def between(before: World, later: World) -> Difference:
+    """Return what a device gained and lost from one world to another, its node's surface included."""
+    return _between(_all(before), _all(later))
 
 
 def changes(past: Iterable[Happened], start: int, end: int) -> tuple[Change, ...]:
@@ -214,30 +226,31 @@ class Could(Struct, frozen=True):
     since: Happened | None = None
 
 
-def could(past: Sequence[Happened], role: str, scope: str) -> Could:
-    """Say whether a device could come in and use a scope, by the events up to a moment, and prove it.
+def could(past: Sequence[Happened], role: str, scope: str, now: int) -> Could:
+    """Say whether a device could come in and use a scope, by the events up to a moment and at its time (ms), and prove it.
 
     By its own token, else by the gateway's shared secret beside its pairing: that also reaches what the token does not cover.
     """
     world = world_at(past)
-    verdict = use(world, role, scope, "device-token")
+    verdict = use(world, role, scope, "device-token", now)
     way: Way = "device-token"
     if verdict.reason is not None:
-        beside = use(world, role, scope, "shared-secret")
+        beside = use(world, role, scope, "shared-secret", now)
         if beside.reason is not None:
-            return Could(None, verdict, since=turned(past, lambda then: _may(then, role, scope)))
+            return Could(None, verdict, since=turned(past, lambda then, at: _may(then, role, scope, at), now))
         way, verdict = "shared-secret", beside
     token = world.device.token(role)
 
     def holds(then: World) -> bool:
         # The right by another generation than the one that counts would be another right.
         mine = then.device.token(role)
-        return mine is not None and token is not None and mine.issue == token.issue and use(then, role, scope, way).reason is None
+        same = mine is not None and token is not None and mine.issue == token.issue
+        return same and use(then, role, scope, way, now).reason is None
 
     return Could(way, verdict, needed(past, holds))
 
 
-def use(world: World, role: str, scope: str, way: Way) -> Verdict:
+def use(world: World, role: str, scope: str, way: Way, now: int) -> Verdict:
     """Judge the device coming in with what it was last given, as it was last described, for one scope."""
     grant, token = world.device.grant, world.device.token(role)
     wanted = Wanted(
@@ -249,24 +262,20 @@ def use(world: World, role: str, scope: str, way: Way) -> Verdict:
         under=world.house.secret,
     )
     shown = Presented(candidate="deviceToken", issue=token.issue if token else None)
-    return met(world.device, Presented(method="token") if way == "shared-secret" else shown, wanted)
+    return met(world.device, Presented(method="token") if way == "shared-secret" else shown, wanted, now)
 
 
-# The past is what was written down: an end that time alone brings counts from its event on.
-AS_RECORDED = 0
-
-
-def met(state: Device, presented: Presented, wanted: Wanted) -> Verdict:
+def met(state: Device, presented: Presented, wanted: Wanted, now: int) -> Verdict:
     """Judge as the gateway does, which lets nobody in past an event that it does not understand."""
-    verdict = judge(state, presented, wanted, AS_RECORDED)
+    verdict = judge(state, presented, wanted, now)
     if verdict.method is None or state.newer is None:
         return verdict
     unknown = Step("known-events", False, state.newer)
-    return Verdict(verdict.method, Reason.NEWER_WRITER, verdict.needs, (*verdict.steps, unknown))
+    return replace(verdict, reason=Reason.NEWER_WRITER, steps=(*verdict.steps, unknown))
 
 
-def _may(world: World, role: str, scope: str) -> bool:
-    return any(use(world, role, scope, way).reason is None for way in ("device-token", "shared-secret"))
+def _may(world: World, role: str, scope: str, now: int) -> bool:
+    return any(use(world, role, scope, way, now).reason is None for way in ("device-token", "shared-secret"))
 
 
 def needed(past: Sequence[Happened], holds: Callable[[World], bool]) -> tuple[Happened, ...]:
@@ -289,12 +298,15 @@ def needed(past: Sequence[Happened], holds: Callable[[World], bool]) -> tuple[Ha
     return tuple(kept)
 
 
-def turned(past: Iterable[Happened], holds: Callable[[World], bool]) -> Happened | None:
-    """Return the event after which something came to be as it is at the end: true or false; None where it always was so."""
+def turned(past: Iterable[Happened], holds: Callable[[World, int], bool], now: int) -> Happened | None:
+    """Return the event after which something came to be as it is at the end, true or false.
+
+    None where it always was so, and where no event but time alone has turned it.
+    """
     world, last = NOTHING, None
-    was = holds(world)
+    was = holds(world, 0)
     for one in past:
         world = after(world, one)
-        if (now := holds(world)) is not was:
-            was, last = now, one
-    return last
+        if (then := holds(world, one.at)) is not was:
+            was, last = then, one
+    return last if holds(world, now) is was else None

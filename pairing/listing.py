@@ -8,8 +8,9 @@ from typing import Any, Generic, Literal, Protocol, TypeAlias, TypeVar
 
 from msgspec import Struct
 
+from .commands import Wanted
 from .events import Actor, Means, Need
-from .verdict import Step
+from .verdict import Presented, Step
 
 T = TypeVar("T")
 Outcome: TypeAlias = Literal["pending", "approved", "rejected", "expired", "superseded", "withdrawn"]
@@ -296,11 +297,28 @@ class Crowd(Struct, frozen=True):
     total: int
 
 
+class Issued(Struct, frozen=True):
+    """A generation of a token, by name, at the position that began it or last changed what it covers."""
+
+    position: int
+    device: str
+    role: str
+    issue: str
+
+
+class Touched(Struct, frozen=True):
+    """A device to which something happened, and the first position at which it did."""
+
+    position: int
+    device: str
+
+
 class RefusedContact(Struct, frozen=True, kw_only=True):
     """A connection that was turned away, and why. It never holds a secret. Times in ms.
 
     `device` is what it said it was, `proven` whether it proved that; `trace` are the rules as they were applied. The same refusal
-    again is the same contact: `count` times, from `first_at` to `at`. The last three fields are filled in where it is kept.
+    again is the same contact: `count` times, from `first_at` to `at`. These three fields are filled in where it is kept.
+    `presented`, `wanted` and the log's `position` are what it was judged on, where it came to that.
     """
 
     at: int
@@ -315,6 +333,9 @@ class RefusedContact(Struct, frozen=True, kw_only=True):
     reference: str = ""
     count: int = 1
     first_at: int = 0
+    presented: Presented | None = None
+    wanted: Wanted | None = None
+    position: int = 0
 
 
 class Notes(Protocol):
@@ -423,6 +444,12 @@ class Listing(Protocol):
 
     async def position_at(self, time: int) -> int:
         """Return the last position recorded at or before a time (ms); 0 where the log begins later."""
+
+    async def issued(self, *, after: int, limit: int) -> tuple[Issued, ...]:
+        """Return generations of all devices' tokens, dead ones too, in their order above a position."""
+
+    async def touched(self, *, start: int, end: int, after: int, limit: int) -> tuple[Touched, ...]:
+        """Return the devices touched above `start` and up to `end`, by their first such position above `after`."""
 
     async def time_at(self, position: int) -> int | None:
         """Return when a position was recorded (ms); None where the log has no such position, or it cannot be read."""

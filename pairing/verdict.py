@@ -55,7 +55,7 @@ class Step(Struct, frozen=True):
 class Verdict(Struct, frozen=True):
     """The answer and its trace. `reason` None means in; `needs` are set where pairing is what is missing.
 
-    `issue` is the generation of the device token that was accepted, where one was.
+    `issue` is the generation of the device token that was accepted, where one was; `presented` is what was judged.
     """
 
     method: Method | None
@@ -63,6 +63,7 @@ class Verdict(Struct, frozen=True):
     needs: tuple[Need, ...]
     steps: tuple[Step, ...]
     issue: str | None = None
+    presented: Presented | None = None
 
 
 PAIRING_REASONS: dict[Need, Reason] = {
@@ -81,14 +82,15 @@ def judge(state: Device, presented: Presented, wanted: Wanted, now: int) -> Verd
     state, steps = lapsed(state, now), list[Step]()
     if state.lock is not None:
         end = "unlocked" if state.lock.until is None else str(state.lock.until)
-        return Verdict(None, Reason.DEVICE_LOCKED, (), (Step("lock", False, f"locked at {state.lock.at} until {end}"),))
+        steps.append(Step("lock", False, f"locked at {state.lock.at} until {end}"))
+        return Verdict(None, Reason.DEVICE_LOCKED, (), tuple(steps), None, presented)
     method, reason = _credential(state, presented, wanted, now, steps)
     if method is None:
-        return Verdict(None, reason, (), tuple(steps))
+        return Verdict(None, reason, (), tuple(steps), None, presented)
     needs = shortfalls(state.grant, wanted)
     steps.extend(_pairing(state, wanted, needs))
     issue = presented.issue if method == "device-token" else None
-    return Verdict(method, PAIRING_REASONS[needs[0]] if needs else None, needs, tuple(steps), issue)
+    return Verdict(method, PAIRING_REASONS[needs[0]] if needs else None, needs, tuple(steps), issue, presented)
 
 
 def _credential(

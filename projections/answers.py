@@ -207,6 +207,22 @@ SELECT {_REACHED}, e.position, e.address IS NOT NULL, k.word IN ({audit.OTHERS})
  WHERE e.actor IN ({audit.ACTORS.format(":stream")})
    AND e.position < :below AND e.stream NOT IN (SELECT id FROM words WHERE word IN (:stream, :node))
  ORDER BY e.position"""  # noqa: S608
+ISSUED = f"""
+SELECT {_REACHED}, t.from_position, w.word, t.role, t.issue FROM tokens t JOIN words w ON w.id = t.stream
+ WHERE t.from_position > :after ORDER BY t.from_position LIMIT :most"""  # noqa: S608
+
+# The first event of each device in a stretch of the log; a node's stream is its device's as well.
+TOUCHED = f"""
+SELECT {_REACHED}, e.position, w.word FROM events e JOIN words w ON w.id = e.stream
+ WHERE e.position > :after AND e.position <= :end AND (w.word GLOB '{device_stream("*")}' OR w.word GLOB '{node_stream("*")}')
+   AND NOT EXISTS (SELECT 1 FROM events x WHERE x.stream = e.stream AND x.position > :start AND x.position < e.position)
+   AND NOT EXISTS (
+       SELECT 1 FROM events x WHERE x.position > :start AND x.position < e.position AND x.stream = (
+           SELECT id FROM words WHERE word = CASE WHEN w.word GLOB '{device_stream("*")}'
+               THEN '{node_stream("")}' || substr(w.word, {len(device_stream("")) + 1})
+               ELSE '{device_stream("")}' || substr(w.word, {len(node_stream("")) + 1}) END))
+ ORDER BY e.position LIMIT :most"""  # noqa: S608
+
 TIME_AT = f"SELECT {_REACHED}, recorded_at FROM events WHERE position = :place"  # noqa: S608
 
 DAMAGED = f"""
@@ -455,6 +471,11 @@ def acted(rows: Iterable[tuple[Any, ...]]) -> Acted:
 def device_of(stream: str) -> str:
     """Return the device that a stream is about."""
     return stream.removeprefix(_DEVICE)
+
+
+def owner_of(stream: str) -> str:
+    """Return the device that a stream of a device or of a node is about."""
+    return node_of(device_of(stream))
 
 
 def node_of(stream: str) -> str:

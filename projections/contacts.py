@@ -9,6 +9,7 @@ from typing import TypeAlias
 
 from msgspec.structs import replace
 
+from pairing.commands import Wanted
 from pairing.listing import RefusedContact
 
 MOST = 10_000
@@ -113,7 +114,16 @@ def _clipped(contact: RefusedContact) -> RefusedContact:
         role=_clip(contact.role),
         scopes=tuple(scope[:_TEXT] for scope in contact.scopes[:_ITEMS]),
         trace=tuple(replace(step, found=step.found[:_TEXT], needed=step.needed[:_TEXT]) for step in contact.trace[:_ITEMS]),
+        wanted=contact.wanted if _modest(contact.wanted) else None,
     )
+
+
+def _modest(wanted: Wanted | None) -> bool:
+    """A wish that would have to be clipped would be another one: it is not kept."""
+    if wanted is None or len(wanted.scopes) > _ITEMS:
+        return False
+    texts = (wanted.key, wanted.role, wanted.platform or "", wanted.family or "", *wanted.scopes)
+    return all(len(text) <= _TEXT for text in texts)
 
 
 def _clip(text: str | None) -> str | None:

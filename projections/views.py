@@ -25,6 +25,7 @@ from pairing.listing import (
     Fate,
     Found,
     HandedOver,
+    Issued,
     LockRow,
     Match,
     NodeAskedRow,
@@ -32,6 +33,7 @@ from pairing.listing import (
     PairedRow,
     PendingRow,
     Sought,
+    Touched,
 )
 from pairing.log.port import EventLog, Mark
 from pairing.reasons import fold
@@ -319,6 +321,16 @@ class Views:
         if not rows:
             _, rows = await self._ask(answers.POSITION_BY_LOOKING, time=time)
         return int(rows[0][1])
+
+    async def issued(self, *, after: int, limit: int) -> tuple[Issued, ...]:
+        """Return generations of all devices' tokens, dead ones too, in their order above a position."""
+        _, rows = await self._ask(answers.ISSUED, after=after, most=limit)
+        return tuple(Issued(position, answers.device_of(stream), role, issue) for _, position, stream, role, issue in rows)
+
+    async def touched(self, *, start: int, end: int, after: int, limit: int) -> tuple[Touched, ...]:
+        """Return the devices touched above `start` and up to `end`, by their first such position above `after`."""
+        _, rows = await self._ask(answers.TOUCHED, start=start, end=end, after=max(start, after), most=limit)
+        return tuple(Touched(position, answers.owner_of(stream)) for _, position, stream in rows)
 
     async def time_at(self, position: int) -> int | None:
         """Return when a position was recorded (ms); None where the log has no such position."""

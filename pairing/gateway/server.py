@@ -431,6 +431,9 @@ class Gateway:
             role=contact.role,
             scopes=contact.scopes,
             trace=verdict.steps,
+            presented=verdict.presented,
+            wanted=login.wanted(contact, self.service.under),
+            position=max(self.service.desk.position, self.service.desk.written),
         )
         return self.house.activity.refuse(seen)
 

@@ -14,9 +14,12 @@ from pairing.commands import (
     Approve,
     ApproveNode,
     AskNode,
+    Ban,
     Caller,
+    Elapse,
     Expire,
     Knock,
+    Lock,
     Reject,
     Remove,
     RemoveNode,
@@ -24,6 +27,7 @@ from pairing.commands import (
     Revoke,
     Rotate,
     Silence,
+    Unlock,
     Wanted,
 )
 from pairing.decide import decide
@@ -158,9 +162,17 @@ class Past:
         assert self.approve(device)
         return self
 
-    def rotate(self, device: str = DEVICES[0], role: str = "operator", scopes: tuple[str, ...] | None = None) -> tuple[Any, ...]:
+    def take(self, *events: Any, device: str = DEVICES[0]) -> "Past":
+        """Record events of a device that nobody has decided here."""
+        for event in events:
+            self.devices[device] = evolve(self.device(device), event)
+        return self.tell(device_stream(device), *events)
+
+    def rotate(
+        self, device: str = DEVICES[0], role: str = "operator", scopes: tuple[str, ...] | None = None, **more: Any
+    ) -> tuple[Any, ...]:
         key = KEYS.current.id
-        return self.do(Rotate(**self.base(device), role=role, scopes=scopes, issue=self.name("issue"), key=key))
+        return self.do(Rotate(**self.base(device), role=role, scopes=scopes, issue=self.name("issue"), key=key, **more))
 
     def revoke(self, device: str = DEVICES[0], role: str = "operator") -> tuple[Any, ...]:
         return self.do(Revoke(**self.base(device), role=role))
@@ -210,18 +222,20 @@ def pasts(draw: st.DrawFn, most: int = 25, devices: Sequence[str] = DEVICES) -> 
     past = Past()
     scopes = st.lists(st.sampled_from(SCOPES), max_size=2).map(tuple)
     roles = st.sampled_from(("operator", "operator", "node"))
+    lifetimes = st.sampled_from(((), (), (("operator", 6_000),)))
     silences = st.sampled_from((None, None, Silence("silent", ("not-paired", "scope-upgrade", "role-upgrade"), OPERATOR_SCOPES)))
     for _ in range(draw(st.integers(1, most))):
         past.now += draw(st.sampled_from((0, 1, 5_000, TTL + 1)))
         device, role = draw(st.sampled_from(devices)), draw(roles)
-        match draw(st.integers(0, 12)):
+        match draw(st.integers(0, 14)):
             case 0 | 1 | 2:
                 platform = draw(st.sampled_from(("linux", "linux", "windows")))
                 past.knock(*draw(scopes), device=device, role=role, silence=draw(silences), platform=platform)
             case 3 | 4 | 5:
                 past.approve(device)
             case 6:
-                past.rotate(device, role, draw(st.none() | scopes))
+                handoff = draw(st.sampled_from((0, 0, 4_000)))
+                past.rotate(device, role, draw(st.none() | scopes), handoff=handoff, longest=60_000, lifetimes=draw(lifetimes))
             case 7:
                 past.revoke(device, role)
             case 8:
@@ -232,6 +246,11 @@ def pasts(draw: st.DrawFn, most: int = 25, devices: Sequence[str] = DEVICES) -> 
                 past.swap_secret(draw(st.sampled_from(("S1", "S2", None))))
             case 11:
                 past.reject(device) if draw(st.booleans()) else past.expire(device)
+            case 12:
+                until = draw(st.sampled_from((None, past.now + 4_000)))
+                past.do(Lock(**past.base(device), terms=Ban(until=until)))
+            case 13:
+                past.do(Unlock(**past.base(device)) if draw(st.booleans()) else Elapse(**past.base(device)))
             case _:
                 commands = draw(st.sampled_from((("camera.snap",), ("system.run",), ())))
                 past.surface(*commands, device=device, approve=draw(st.booleans()))

@@ -102,20 +102,21 @@ def test_a_right_rests_on_every_event_that_is_named_for_it(past: Past) -> None:
         events = read(past.of(device))
         for role in ("operator", "node"):
             for scope in ("", *SCOPES):
-                found = could(events, role, scope)
+                found = could(events, role, scope, past.now)
                 if found.way is None:
                     assert all(
-                        use(world_at(events), role, scope, w).reason is not None for w in ("device-token", "shared-secret")
+                        use(world_at(events), role, scope, w, past.now).reason is not None
+                        for w in ("device-token", "shared-secret")
                     )
                     continue
                 assert found.verdict.reason is None
-                assert use(world_at(found.proof), role, scope, found.way).reason is None
+                assert use(world_at(found.proof), role, scope, found.way, past.now).reason is None
                 token = world_at(events).device.token(role)
                 for left_out in found.proof:
                     rest = world_at(one for one in found.proof if one is not left_out)
                     mine = rest.device.token(role)
                     same = mine is not None and token is not None and mine.issue == token.issue
-                    assert not (same and use(rest, role, scope, found.way).reason is None)
+                    assert not (same and use(rest, role, scope, found.way, past.now).reason is None)
 
 
 @any_past
@@ -125,14 +126,14 @@ def test_a_right_that_is_gone_names_the_event_that_took_it(past: Past) -> None:
     for device in DEVICES:
         events = read(past.of(device))
         for scope in SCOPES[:4]:
-            found = could(events, "operator", scope)
+            found = could(events, "operator", scope, past.now)
             if found.way is not None:
                 continue
             there, last = False, None
             world = NOTHING
             for one in events:
                 world = after(world, one)
-                now = any(use(world, "operator", scope, way).reason is None for way in ("device-token", "shared-secret"))
+                now = any(use(world, "operator", scope, way, one.at).reason is None for way in ("device-token", "shared-secret"))
                 last = one if there and not now else last
                 there = now
             assert found.since == last
