@@ -19,6 +19,8 @@ COMMANDS = {
     "enroll": (".enroll:enroll", "Mint and manage setup codes for new devices."),
     "connect": (".connect:connect", "Connect to a gateway as a device."),
     "config": (".config:config", "Show and change the settings."),
+    "restore": (".restore:restore", "Go back to how everything stood, without bringing a dead secret to life."),
+    "undo": (".restore:undo", "Take one command back."),
     "import": (".moving:imports", "Take over the devices of another gateway."),
     "log": (".log:log", "Look at the event log itself: whether it is whole, proofs of that, and copies."),
     "doctor": (".doctor:doctor", "Find what is wrong here, and the next command for each."),

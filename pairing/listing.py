@@ -439,6 +439,9 @@ class Listing(Protocol):
     async def forget(self, device: str) -> bool:
         """Leave nothing in any file of what the log has forgotten of a device; False where some of it may be left."""
 
+    async def streams_since(self, after: int) -> tuple[str, ...]:
+        """Return the streams in which something was recorded after a position."""
+
     async def damaged(self) -> tuple[Damage, ...]:
         """Return the rows that cannot be read, in their order. What they say is missing from every answer."""
 

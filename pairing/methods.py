@@ -27,6 +27,7 @@ from . import (
     moments,
     node_entries,
     node_methods,
+    restore_methods,
     vote_methods,
     watch_methods,
 )
@@ -491,6 +492,7 @@ _TABLE: tuple[Method[Any], ...] = (
     *enrol_methods.METHODS,
     *hook_methods.METHODS,
     *audit_methods.METHODS,
+    *restore_methods.METHODS,
     Method("skills.bins", AnyParams, skills_bins, None, (NODE,)),
     Method("node.event", AnyParams, node_event, None, (NODE,)),
 )

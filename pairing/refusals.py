@@ -97,6 +97,7 @@ class Reason(Enum):
     REMOVED_HERE = "removed-here"
     RESTORE_DENIED = "restore-denied"
     UNDO_DENIED = "undo-denied"
+    UNKNOWN_COMMAND = "unknown-command"
     TIMELINE_LEFT = "timeline_left"
     UNKNOWN_NODE = "unknown-node"
     NODE_REQUIRED = "node-required"
@@ -422,6 +423,13 @@ SAYINGS: dict[Reason, Saying] = {
         "restore denied: it takes {scope}",
         "On the gateway's host, as the owner of its state folder: pairing restore",
         "RESTORE_DENIED",
+    ),
+    Reason.UNKNOWN_COMMAND: Saying(
+        _INVALID,
+        "unknown command: {command}",
+        "See what was done, with positions and commands: pairing audit",
+        "UNKNOWN_COMMAND",
+        Exit.NOT_FOUND,
     ),
     Reason.UNDO_DENIED: Saying(
         _INVALID,

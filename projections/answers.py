@@ -225,6 +225,9 @@ SELECT {_REACHED}, e.position, w.word FROM events e JOIN words w ON w.id = e.str
 
 TIME_AT = f"SELECT {_REACHED}, recorded_at FROM events WHERE position = :place"  # noqa: S608
 
+SINCE = f"""
+SELECT {_REACHED}, w.word FROM (SELECT DISTINCT stream FROM events WHERE position > :after) t JOIN words w ON w.id = t.stream
+"""  # noqa: S608
 DAMAGED = f"""
 SELECT {_REACHED}, w.word, x.position, x.why FROM damages x JOIN words w ON w.id = x.stream ORDER BY x.position"""  # noqa: S608
 

@@ -310,6 +310,11 @@ class Views:
         _, rows = await self._ask(answers.ACTED, below=bound, stream=device_stream(device), node=node_stream(device))
         return answers.acted(rows)
 
+    async def streams_since(self, after: int) -> tuple[str, ...]:
+        """Return the streams in which something was recorded after a position."""
+        _, rows = await self._ask(answers.SINCE, after=after)
+        return tuple(str(row[1]) for row in rows)
+
     async def damaged(self) -> tuple[Damage, ...]:
         """Return the rows of the log that cannot be read, in their order."""
         _, rows = await self._ask(answers.DAMAGED)
