@@ -82,7 +82,9 @@ def digest(record: Record, previous: bytes) -> bytes | None:
 
 def flaw(record: Record, previous: bytes) -> str | None:
     """Say what is wrong with one row, given the hash of the row before, or None. A forgotten personal part is no flaw."""
-    if digest(record, previous) != record.hash:
+    made = digest(record, previous)
+    # Damage can leave no hash at all, which must not equal one that could not be worked out.
+    if made is None or made != record.hash:
         return "its hash does not fit"
     personal: Any = record.personal  # damage can turn it into a number
     if personal is not None and (type(personal) is not bytes or personal_hash(personal) != record.personal_hash):

@@ -119,6 +119,9 @@ def recognise(path: Path) -> None:
             raise NotALog(path, f"its schema lacks {', '.join(sorted(_PARTS - names)) or 'a version'}")
     except sqlite3.Error as error:
         raise unavailable(path, error) from error
+    except UnicodeDecodeError:
+        # Python cannot even read SQLite's complaint where it quotes the damaged text.
+        raise NotALog(path, "its schema cannot be read") from None
     finally:
         if connection is not None:
             connection.close()

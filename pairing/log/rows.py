@@ -7,8 +7,12 @@ import json
 import sqlite3
 from collections.abc import Iterable, Sequence
 from contextlib import closing
+from functools import cache
 from importlib.resources import files
 from typing import Any
+from uuid import UUID
+
+import msgspec
 
 from . import chain
 from .errors import StreamDamaged
@@ -28,6 +32,7 @@ _LAST = f"""SELECT {_COLUMNS}, p.hash FROM events AS e LEFT JOIN streams AS s ON
     LEFT JOIN events AS p ON p.position = e.position - 1 ORDER BY e.position DESC LIMIT 1"""  # noqa: S608
 _PICK = f"""SELECT {_COLUMNS} FROM events AS e LEFT JOIN streams AS s ON s.id = e.stream
     WHERE e.position IN (SELECT value FROM json_each(?)) ORDER BY e.position"""  # noqa: S608
+_PARTS = "SELECT CAST(type || ' ' || name AS BLOB), CAST(tbl_name AS BLOB), CAST(sql AS BLOB) FROM sqlite_schema"
 _MARK = "SELECT hash FROM events WHERE position = ?"
 _HEAD = "SELECT position, hash FROM events ORDER BY position DESC LIMIT 1"
 
@@ -58,8 +63,33 @@ def stream(connection: sqlite3.Connection, name: str, after: int) -> tuple[Recor
 
 
 def command(connection: sqlite3.Connection, key: bytes) -> tuple[Record, ...]:
-    """Return the rows of a command, each checked. Raises `StreamDamaged`."""
-    return _judged(connection, connection.execute(_COMMAND, (key,)).fetchall())
+    """Return the rows of a command, each checked. Raises `StreamDamaged`.
+
+    The column and its index stand outside the chain: what they find must be what the rows' own meta says, and all of it.
+    """
+    records = _judged(connection, connection.execute(_COMMAND, (key,)).fetchall())
+    if not records:
+        return records
+    first, last = records[0].position, records[-1].position
+    if len(records) != last - first + 1 or any(_command(record) not in {key, None} for record in records):
+        raise StreamDamaged(records[0].stream, first, "its command is not the one that was asked for, or not whole")
+    for position in (first - 1, last + 1):
+        beside = scan(connection, position - 1, 1)
+        if beside and beside[0].position == position and _command(beside[0]) == key:
+            raise StreamDamaged(beside[0].stream, position, "its command column is not the command that its meta names")
+    return records
+
+
+def _command(record: Record) -> bytes | None:
+    """Return the command that a row's meta names, None where that is no UUID."""
+    try:
+        return UUID(msgspec.json.decode(record.meta, type=_Named).command).bytes
+    except (msgspec.MsgspecError, ValueError, TypeError):
+        return None
+
+
+class _Named(msgspec.Struct, frozen=True):
+    command: str
 
 
 def scan(connection: sqlite3.Connection, after: int, limit: int) -> tuple[Record, ...]:
@@ -128,15 +158,24 @@ def examine(connection: sqlite3.Connection) -> tuple[str, ...]:
 
 def _schema_flaws(connection: sqlite3.Connection) -> list[str]:
     """Say which tables, indexes and triggers are not as this schema makes them: those are what keeps the rows as they are."""
-    sql = "SELECT type || ' ' || name, sql FROM sqlite_schema WHERE sql IS NOT NULL"
-    with closing(sqlite3.connect(":memory:")) as fresh:
-        fresh.executescript(files(__package__).joinpath("schema.sql").read_text("utf-8"))
-        expected = dict(fresh.execute(sql).fetchall())
-    there = {name.decode("utf-8", "replace"): text.decode("utf-8", "replace") for name, text in connection.execute(sql)}
+    expected = _schema()
+    there = _parts(connection)
     # Tables of statistics are SQLite's own.
-    odd = {name for name in there.keys() ^ expected.keys() if " sqlite_" not in name}
+    odd = {name for name in there.keys() ^ expected.keys() if "sqlite_stat" not in name}
     odd |= {name for name in there.keys() & expected.keys() if there[name] != expected[name]}
     return [f"the {name} is not what this schema has" for name in sorted(odd)]
+
+
+def _parts(connection: sqlite3.Connection) -> dict[str, tuple[bytes, bytes | None]]:
+    parts = connection.execute(_PARTS)
+    return {name.decode("utf-8", "replace"): (table, sql) for name, table, sql in parts}
+
+
+@cache
+def _schema() -> dict[str, tuple[bytes, bytes | None]]:
+    with closing(sqlite3.connect(":memory:")) as fresh:
+        fresh.executescript(files(__package__).joinpath("schema.sql").read_text("utf-8"))
+        return _parts(fresh)
 
 
 def _ordered(rows: list[Any], after: int) -> list[Any]:
