@@ -7,6 +7,7 @@ from .devices_change import clear, reject, remove, rename
 from .devices_due import due
 from .devices_forget import forget
 from .devices_lock import lock, unlock
+from .devices_prune import prune
 from .devices_refusals import refusals
 from .devices_show import list_, show
 from .devices_tokens import revoke, rotate
@@ -34,6 +35,7 @@ for _command in (
     remove,
     clear,
     due,
+    prune,
     lock,
     unlock,
     rename,

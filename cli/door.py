@@ -39,6 +39,7 @@ _READING = frozenset(
         "device.due",
         "device.list",
         "device.pair.find",
+        "device.prune.plan",
         "device.pair.list",
         "device.watch",
         "node.pair.list",

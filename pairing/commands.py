@@ -177,7 +177,12 @@ class Expire(DeviceBound, frozen=True, kw_only=True):
 
 
 class Remove(DeviceBound, frozen=True, kw_only=True):
-    """End a device's grant, its tokens and its open request. Once gone it is unknown: a repetition is refused."""
+    """End a device's grant, its tokens and its open request. Once gone it is unknown: a repetition is refused.
+
+    `seen` is the imprint of the device as it was planned for, where a plan asks: another state is refused.
+    """
+
+    seen: str | None = None
 
 
 class Lock(DeviceBound, frozen=True, kw_only=True):

@@ -33,7 +33,21 @@ from .commands import (
     Terms,
     Unlock,
 )
-from .device import INITIAL, Closed, Device, Grant, Pending, Token, covered_by, digest, evolve, lapsed, same_voice, shortfalls
+from .device import (
+    INITIAL,
+    Closed,
+    Device,
+    Grant,
+    Pending,
+    Token,
+    covered_by,
+    digest,
+    evolve,
+    imprint,
+    lapsed,
+    same_voice,
+    shortfalls,
+)
 from .events import (
     DeviceDescribed,
     DeviceEvent,
@@ -500,6 +514,8 @@ def _remove(state: Device, c: Remove) -> Events:
     if grant is None:
         raise Refused(Reason.UNKNOWN_DEVICE)
     permit("remove", c, everything(grant), Reason.REMOVAL_DENIED)
+    if c.seen is not None and c.seen != imprint(state):
+        raise Refused(Reason.DEVICE_CHANGED)
     removed = DeviceRemoved(at=c.now, roles=grant.roles, issues=tuple(token.issue for token in grant.tokens))
     if state.pending is None:
         return (removed,)

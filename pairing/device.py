@@ -256,6 +256,11 @@ def digest(*, request: str, key: str, roles: tuple[str, ...], scopes: tuple[str,
     return hashlib.sha256(canonical).hexdigest()[:32]
 
 
+def imprint(state: Device) -> str:
+    """Return what stands for all that is known of a device: 32 hex characters of SHA-256. Of another version's state another."""
+    return hashlib.sha256(msgspec.json.encode(("pairing device v1", state))).hexdigest()[:32]
+
+
 _ALIASES = {"darwin": "macos", "win32": "windows"}
 
 

@@ -89,6 +89,8 @@ class Reason(Enum):
     UNLOCK_DENIED = "unlock-denied"
     LOCK_PAST = "lock-past"
     LOCK_TERMS = "lock-terms"
+    DEVICE_USED = "device-used"
+    DEVICE_CHANGED = "device-changed"
     HANDOFF_TOO_LONG = "handoff-too-long"
     KEY_REUSED = "idempotency-key-reused"
     LABEL_REQUIRED = "label-required"
@@ -455,6 +457,18 @@ SAYINGS: dict[Reason, Saying] = {
         "the device was removed here, and an import brings nobody back",
         "Let it ask again, and approve that: pairing devices list",
         "REMOVED_HERE",
+    ),
+    Reason.DEVICE_USED: Saying(
+        _INVALID,
+        "device was used since the plan was made",
+        "Make a new plan: pairing devices prune --idle 90d --plan FILE",
+        "DEVICE_USED",
+    ),
+    Reason.DEVICE_CHANGED: Saying(
+        _INVALID,
+        "device has changed since the plan was made",
+        "Make a new plan: pairing devices prune --idle 90d --plan FILE",
+        "DEVICE_CHANGED",
     ),
     Reason.LOCK_TERMS: Saying(
         _INVALID, "a lock cannot have these terms: {problem}", "Mend the terms named.", "LOCK_TERMS", exit=Exit.USAGE

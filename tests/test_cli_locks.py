@@ -113,3 +113,25 @@ def test_what_expires_soon_is_shown(tmp_path: Path) -> None:
     assert house.say("devices", "due", "--within", "1h") == "No token expires within 1h.\n"
     stopped(process)
     assert [entry["how"] for entry in house.json("devices", "due")["due"]] == ["lifetime"]
+
+
+def test_pruning_is_planned_reviewed_and_applied(tmp_path: Path) -> None:
+    """Two steps with a file between; a plan that cannot be read removes nothing."""
+    house = House(tmp_path)
+    process = started(house)
+    house.pair("phone")
+    plan = tmp_path / "plan.json"
+    said = house.say("devices", "prune", "--idle", "90d", "--plan", str(plan))
+    assert "nothing is written" in said
+    assert not plan.exists()
+    stopped(process)
+    assert house.run("devices", "prune", "--idle", "90d").exit_code == Exit.USAGE
+    for text in ("", "{}", '{"kind":"pairing-prune-plan","version":1,"lines":[]}'):
+        plan.write_text(text)
+        assert house.json("devices", "prune", "--apply", str(plan), exit=Exit.USAGE)["error"]["reason"] == "bad-plan"
+    line = {"deviceId": house.device("phone"), "digest": "0" * 32}
+    plan.write_text(json.dumps({"kind": "pairing-prune-plan", "version": 1, "lines": [line, {**line, "deviceId": STRANGER}]}))
+    found = json.loads(house.run("devices", "prune", "--apply", str(plan), "--json").stdout)
+    assert [entry["reason"] for entry in found["refused"]] == ["device-changed", "unknown-device"]
+    assert house.run("devices", "prune", "--apply", str(plan)).exit_code == Exit.REFUSED
+    assert [entry["deviceId"] for entry in house.json("devices", "list")["paired"]] == [house.device("phone")]
