@@ -268,14 +268,19 @@ def openclaw(installed: tuple[str, ...], tmp_path: Path) -> Callable[..., Client
 
 
 @contextmanager
-def _serving(folder: Path) -> Iterator[Gateway]:
+def _serving(folder: Path, settings: str = "") -> Iterator[Gateway]:
     port, home, spoken = _free_port(), folder / "pairing", folder / "serve.txt"
+    home.mkdir(mode=0o700)
+    if settings:
+        (home / "config.toml").write_text(settings)
     environment = {
         "PATH": os.environ.get("PATH", ""),
         "HOME": str(folder),
         "LANG": "C.UTF-8",
         "PAIRING_HOME": str(home),
         "PAIRING_GATEWAY_TOKEN": TOKEN,
+        # The code that these tests stand beside, where another is installed.
+        "PYTHONPATH": os.environ.get("PYTHONPATH", ""),
     }
     command = [str(Path(sys.executable).with_name("pairing")), "serve", "--port", str(port)]
     with spoken.open("wb") as voice:
@@ -299,8 +304,17 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
 
 @pytest.fixture
 def empty_gateway(tmp_path: Path) -> Iterator[Gateway]:
-    """A server of its own, for a story that speaks of all devices at once."""
+    """A server of its own, for a story that speaks of all devices at once; the last operator may go there, as in the original."""
     folder = tmp_path / "empty-gateway"
+    folder.mkdir()
+    with _serving(folder, "[gateway.pairing]\nkeepLastOperator = false\n") as running:
+        yield running
+
+
+@pytest.fixture
+def lonely_gateway(tmp_path: Path) -> Iterator[Gateway]:
+    """A server of its own under the rules that everybody starts with."""
+    folder = tmp_path / "lonely-gateway"
     folder.mkdir()
     with _serving(folder) as running:
         yield running

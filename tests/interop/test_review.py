@@ -237,6 +237,16 @@ def test_clear_removes_every_device_and_rejects_every_request(
     assert (spoken.code, spoken.out) == (0, "Cleared 1 paired device\n")
 
 
+def test_clear_stops_at_the_last_operator_and_prints_what_to_do(lonely_gateway: Gateway, openclaw: Callable[..., Client]) -> None:
+    """The client prints the gateway's words, which name the way out; nothing of the last operator ends (A22, difference 17)."""
+    operator = openclaw("operator", lonely_gateway.port)
+    assert operator("devices", "list").code == 0
+    refused = operator("devices", "clear", "--yes")
+    assert refused.code == 1
+    assert "last operator: no other device could approve after this (approve another operator first, or" in refused.err
+    assert lonely_gateway.story(operator.device) == PAIRED
+
+
 def _turned_away(client: Client) -> None:
     """A client with a dead token of its own and nothing else is refused, and forgets the token."""
     assert client.stored() is not None
