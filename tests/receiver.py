@@ -51,12 +51,13 @@ class Answer:
 
 @dataclass
 class Receiver:
-    """`answer` decides what a message gets; `attempts` is all that came, `taken` what was answered with success."""
+    """`answer` decides what a message gets; `heard` is told of each; `attempts` is all that came, `taken` what got a success."""
 
     port: int = 0
     attempts: list[Message] = field(default_factory=list)
     taken: list[Message] = field(default_factory=list)
     answer: Callable[[Message], Answer] = lambda message: Answer()
+    heard: Callable[[Message], object] = lambda message: None
     news: anyio.Event = field(default_factory=anyio.Event)
 
     @property
@@ -89,6 +90,7 @@ class Receiver:
             body += await stream.receive()
         message = Message(headers, body)
         self.attempts.append(message)
+        self.heard(message)
         answer = self.answer(message)
         await anyio.sleep(answer.delay)
         if 200 <= answer.status < 300:

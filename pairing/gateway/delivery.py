@@ -27,6 +27,8 @@ LONGEST_PAUSE_MS: Final = 3_600_000
 MOST_BLOCKED: Final = 64
 _BATCH: Final = 200
 _LOOK_S: Final = 1.0
+# In a burst not every delivery is kept by itself: this much of it a crash may repeat.
+_KEEP_S: Final = 0.1
 log = structlog.get_logger("pairing.hooks")
 
 
@@ -63,6 +65,7 @@ class Delivery:
         self._postman, self._log, self._outbox = postman, events, outbox
         self._patience, self._clock = patience, clock
         self._news = anyio.Event()
+        self._kept_at = 0.0
 
     def wake(self) -> None:
         """Say that there may be something new."""
@@ -114,7 +117,8 @@ class Delivery:
         if outcome.what == "unfit":
             self._block(row, outcome, attempts=1, since=self._clock())
         self._set(position=row.position, owed_at=None)
-        await self._keep()
+        if outcome.what == "unfit" or anyio.current_time() - self._kept_at > _KEEP_S:
+            await self._keep()
         return True
 
     async def _retry(self, stream: str, blocked: Blocked) -> None:
@@ -192,3 +196,4 @@ class Delivery:
 
     async def _keep(self) -> None:
         await self._outbox.keep(self.hook, self.progress)
+        self._kept_at = anyio.current_time()
