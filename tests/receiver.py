@@ -47,6 +47,7 @@ class Answer:
     headers: tuple[str, ...] = ()
     delay: float = 0.0
     body: bytes = b""
+    promised: int | None = None
 
 
 @dataclass
@@ -97,7 +98,8 @@ class Receiver:
             self.taken.append(message)
         fields = "".join(f"{line}\r\n" for line in answer.headers)
         await stream.send(
-            f"HTTP/1.1 {answer.status} X\r\n{fields}Content-Length: {len(answer.body)}\r\n\r\n".encode() + answer.body
+            f"HTTP/1.1 {answer.status} X\r\n{fields}Content-Length: {answer.promised or len(answer.body)}\r\n\r\n".encode()
+            + answer.body
         )
         self.news.set()
         self.news = anyio.Event()

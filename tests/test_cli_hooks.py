@@ -29,7 +29,7 @@ def _house(tmp_path: Path) -> House:
 
 
 async def test_a_gateway_that_is_killed_while_it_delivers_leaves_nothing_out(tmp_path: Path) -> None:
-    """D3, D5: kill -9 between the receiver's taking and our keeping gives a repeat under the same id, never a gap."""
+    """D9: kill -9 between the receiver's taking and our keeping gives a repeat under the same id, never a gap."""
     house = _house(tmp_path)
     gateway = await _off_loop(started, house)
     async with receiving() as receiver:
@@ -61,7 +61,7 @@ async def test_a_gateway_that_is_killed_while_it_delivers_leaves_nothing_out(tmp
 
 
 async def test_of_two_gateways_on_one_log_one_delivers_and_the_other_takes_over(tmp_path: Path) -> None:
-    """D2: every event once while both live; when the one that delivers dies, the other goes on where it was."""
+    """D4: every event once while both live; when the one that delivers dies, the other goes on where it was."""
     house, beside = _house(tmp_path), House(tmp_path)
     first = await _off_loop(started, house)
     async with receiving() as receiver:

@@ -50,7 +50,7 @@ def ended(process: subprocess.Popen[str]) -> tuple[int, str, str]:
 
 
 def test_watching_goes_on_through_a_restart_without_gap_or_repeat(house: House) -> None:
-    """D3, V4: by WebSocket alone (--url): the gateway is killed and comes back; each event is shown once, in order, with who."""
+    """D4: by WebSocket alone (--url): the gateway is killed and comes back; each event is shown once, in order, with who."""
     watching = ("devices", "watch", "--from", "0", "--url", house.url, "--token", house.token, "--json")
     first = house.pair("phone")
     with running(house, *watching) as process:
@@ -73,7 +73,7 @@ def test_watching_goes_on_through_a_restart_without_gap_or_repeat(house: House) 
 
 
 def test_events_are_sentences_with_position_time_and_who(house: House) -> None:
-    """L1: on the log itself where no gateway answers, and of one device where one is named."""
+    """L2: on the log itself where no gateway answers, and of one device where one is named."""
     phone, laptop = house.pair("phone"), house.request("laptop")
     stopped(house.gateway)  # type: ignore[attr-defined]
     lines = house.say("devices", "watch", "--from", "0", "--count", "5").splitlines()
@@ -93,7 +93,7 @@ def test_events_are_sentences_with_position_time_and_who(house: House) -> None:
 
 
 def test_a_wait_ends_when_the_request_is_answered_and_says_by_whom(house: House) -> None:
-    """L1, D6: 0 for what was waited for, 3 for another end, and what has happened before counts as well."""
+    """L2: 0 for what was waited for, 3 for another end, and what has happened before counts as well."""
     request = house.request("phone")
     with running(house, "devices", "wait", request[:8], "--within", "30s") as process:
         waiting(process)

@@ -31,7 +31,7 @@ def test_what_is_owed_begins_at_the_oldest_event_that_waits() -> None:
 
 
 async def test_one_process_at_a_time_has_the_lease(tmp_path: Path) -> None:
-    """D2: the kernel's lock, which dies with its process."""
+    """The kernel's lock, which dies with its process."""
     one, other = FileOutbox(tmp_path / "hooks.db"), FileOutbox(tmp_path / "hooks.db")
     assert one.take_lease()
     assert one.take_lease()
@@ -44,7 +44,7 @@ async def test_one_process_at_a_time_has_the_lease(tmp_path: Path) -> None:
 
 
 async def test_a_damaged_file_is_begun_anew_and_one_that_cannot_be_used_is_said_to_be(tmp_path: Path) -> None:
-    """D9, L10: a repeat is borne, a guess is not: where nothing can be kept nothing is sent."""
+    """D1: a repeat is borne, a guess is not: where nothing can be kept nothing is sent."""
     (tmp_path / "hooks.db").write_bytes(b"this is no database" * 500)
     outbox = FileOutbox(tmp_path / "hooks.db")
     assert await outbox.progress("h") is None

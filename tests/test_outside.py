@@ -55,7 +55,7 @@ OUTSIDE = ["1.1.1.1", "8.8.8.8", "93.184.216.34", "172.32.0.1", "2606:4700:4700:
 
 @pytest.mark.parametrize("address", INSIDE)
 def test_addresses_inside_are_known_in_every_disguise(address: str) -> None:
-    """N1: private, loopback, link-local, shared, reserved, multicast, metadata; mapped, translated and tunnelled ones alike."""
+    """Private, loopback, link-local, shared, reserved, multicast, metadata; mapped, translated and tunnelled ones alike."""
     assert not outside(address)
 
 
@@ -73,13 +73,13 @@ def _meaning(*addresses: str) -> Any:
 
 @pytest.mark.parametrize("host", ["localhost", "127.1", "0x7f.1", "2130706433", "0177.0.0.1", "127.0.0.1", "::1"])
 async def test_every_way_to_write_this_host_is_seen_through(host: str) -> None:
-    """N1: what counts is the address that comes of it, not how it was written."""
+    """What counts is the address that comes of it, not how it was written."""
     with pytest.raises(NotOutside):
         await resolve(host, 80, private_allowed=False)
 
 
 async def test_one_address_inside_among_several_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
-    """N1: a name that means an inner host now and then is never called; the address judged is the one that is given back."""
+    """A name that means an inner host now and then is never called; the address judged is the one that is given back."""
     monkeypatch.setattr(anyio, "getaddrinfo", _meaning("93.184.216.34", "10.0.0.1"))
     with pytest.raises(NotOutside):
         await resolve("rebinding.example", 443, private_allowed=False)

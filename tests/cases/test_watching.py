@@ -18,7 +18,7 @@ def kinds(page):
 
 
 async def test_every_event_of_a_device_in_its_order_with_who_did_it(world):
-    """D6, L1: what was asked, what was decided, by whom, and where that is recorded; then nothing until more happens."""
+    """L2: what was asked, what was decided, by whom, and where that is recorded; then nothing until more happens."""
     w = await world()
     admin, device = await w.admin(), w.device()
     start = await watch(admin)
@@ -38,7 +38,7 @@ async def test_every_event_of_a_device_in_its_order_with_who_did_it(world):
 
 
 async def test_a_waiting_watcher_hears_what_another_process_writes(world):
-    """D2: the log is followed, not the process that wrote."""
+    """D4: the log is followed, not the process that wrote."""
     w = await world()
     admin, device = await w.admin(), w.device()
     await w.grant(admin, device, scopes=READ)
@@ -87,7 +87,7 @@ async def test_a_watcher_whose_device_is_removed_is_cut_off_while_it_waits(world
 
 
 async def test_a_watcher_that_goes_away_is_let_go_of(world):
-    """N13: a socket that is gone holds no place until its wait would have ended."""
+    """A socket that is gone holds no place until its wait would have ended."""
     w = await world()
     admin = await w.admin()
     watcher = await w.inside(w.device(), scopes=ADMIN)
@@ -101,7 +101,7 @@ async def test_a_watcher_that_goes_away_is_let_go_of(world):
 
 
 async def test_a_position_that_the_log_has_not_reached_is_named(world):
-    """L7: a watcher that has seen more than there is must not be told that all is quiet."""
+    """D1: a watcher that has seen more than there is must not be told that all is quiet."""
     w = await world()
     admin = await w.admin()
     answer = await admin.call("device.watch", {"from": 4_000})

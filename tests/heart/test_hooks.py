@@ -167,7 +167,7 @@ def test_which_events_a_hook_wants(named, sent):
     ],
 )
 def test_a_url_that_is_kept_for_ever_holds_no_secret(url, flaw):
-    """L6: no user, no password, no query; and nothing that two parsers could read in two ways."""
+    """L7: no user, no password, no query; and nothing that two parsers could read in two ways."""
     assert url_flaw(url, plain_allowed=False) == flaw
 
 
@@ -176,7 +176,7 @@ def test_plain_http_is_taken_only_where_it_was_allowed():
 
 
 def test_a_signing_secret_is_of_one_hook_and_one_gateway_alone():
-    """T1, T2: derived from the gateway's key and the hook's id; nothing else is equal to it."""
+    """T14: derived from the gateway's key and the hook's id; nothing else is equal to it."""
     key, other = GatewayKey(b"k" * 32), GatewayKey(b"o" * 32)
     assert len({key.hook_secret("a"), key.hook_secret("b"), other.hook_secret("a")}) == 3
     assert len(key.hook_secret("a")) == 32

@@ -23,7 +23,7 @@ async def _page(following, after, *, seen=None, wait_ms=0, limit=100, wanted=_al
 
 
 async def test_pages_of_any_size_give_every_event_once(log, words):
-    """D3: whoever brings its position along misses nothing and hears nothing twice."""
+    """D4: whoever brings its position along misses nothing and hears nothing twice."""
     await _fill(log, words, 23)
     for limit in (1, 2, 7, 22, 23, 24):
         after, seen, heard = 0, None, []
@@ -104,7 +104,7 @@ async def test_one_who_goes_away_hands_on_the_watch(log, words):
 
 @pytest.mark.parametrize(("after", "seen"), [(4, None), (3, "00" * 32)], ids=["shorter", "another"])
 async def test_a_log_that_is_another_one_now_is_not_followed_in_silence(log, words, after, seen):
-    """L7: a position that the log has not reached, or whose row is another, says that its history was replaced."""
+    """D1: a position that the log has not reached, or whose row is another, says that its history was replaced."""
     await _fill(log, words, 3)
     with pytest.raises(Refused) as refused:
         await _page(Following(log), after, seen=seen)
