@@ -105,6 +105,7 @@ class Facts(NamedTuple):
     tls: Tls | Skipped | None
     pending: int | Skipped
     under_old: int | Skipped
+    overused: tuple[str, ...] | Skipped
     paused: tuple[str, ...] | Skipped
 
 
@@ -339,6 +340,12 @@ def _pending(facts: Facts) -> Iterator[Finding]:
         yield Finding("pending-many", "warning", f"{count} requests are open, and at {most} no more are taken", _LIST)
 
 
+def _overused(facts: Facts) -> Iterator[Finding]:
+    for code in _known(facts.overused):
+        words = f"setup code {code[:12]} was tried by more devices than it has uses: somebody else has seen it"
+        yield Finding("setup-code-overused", "warning", words, f"pairing enroll show {code}")
+
+
 def _paused(facts: Facts) -> Iterator[Finding]:
     if paused := _known(facts.paused):
         words = f"{'a webhook is' if len(paused) == 1 else f'{len(paused)} webhooks are'} paused: {'; '.join(paused)}"
@@ -366,6 +373,7 @@ CHECKS: Final = (
     Check(("tls-expired", "tls-expiring", "tls-unreadable"), ("tls",), _certificate),
     Check(("token-under-old-secret",), ("under_old",), _under_old),
     Check(("pending-many",), ("settings", "pending"), _pending),
+    Check(("setup-code-overused",), ("overused",), _overused),
     Check(("hook-paused",), ("paused",), _paused),
 )
 

@@ -35,6 +35,7 @@ from .occupant import occupant
 
 _BATCH = 2_000
 _WAIT_S = 3.0
+_LATELY_MS = 7 * 86_400_000
 _LIVE = b'{"ok":true,"status":"live"}'
 _NO_LOG = Skipped("there is no log that can be read")
 _NO_SETTINGS = Skipped("the settings are wrong")
@@ -49,6 +50,7 @@ class _Read(NamedTuple):
     anchored: Anchored | Skipped | None
     pending: int | Skipped
     under_old: int | Skipped
+    overused: tuple[str, ...] | Skipped
     paused: tuple[str, ...] | Skipped
 
 
@@ -82,6 +84,7 @@ async def look(home: Path, env: Mapping[str, str], *, quick: bool) -> Facts:
         tls=_tls(settings),
         pending=read.pending,
         under_old=read.under_old,
+        overused=read.overused,
         paused=read.paused,
     )
 
@@ -130,21 +133,21 @@ def _there(path: Path) -> bool:
 
 async def _log(path: Path, tag: str | Skipped, *, quick: bool) -> _Read:
     if not _there(path):
-        return _Read("missing", _NO_LOG, _NO_LOG, _NO_LOG, _NO_LOG, _NO_LOG, _NO_LOG)
+        return _Read("missing", _NO_LOG, _NO_LOG, _NO_LOG, _NO_LOG, _NO_LOG, _NO_LOG, _NO_LOG)
     try:
         log = await SqliteLog.open(path, readonly=True)
     except LogError as error:
-        return _Read(str(error), _NO_LOG, _NO_LOG, _NO_LOG, _NO_LOG, _NO_LOG, _NO_LOG)
+        return _Read(str(error), _NO_LOG, _NO_LOG, _NO_LOG, _NO_LOG, _NO_LOG, _NO_LOG, _NO_LOG)
     try:
         seen, verified, anchored = await _rows(log, path, quick=quick)
     except LogError as error:
-        return _Read(str(error), _NO_LOG, _NO_LOG, _NO_LOG, _NO_LOG, _NO_LOG, _NO_LOG)
+        return _Read(str(error), _NO_LOG, _NO_LOG, _NO_LOG, _NO_LOG, _NO_LOG, _NO_LOG, _NO_LOG)
     else:
-        pending, under_old = await _people(log, tag)
+        pending, under_old, overused = await _people(log, tag)
         paused = await _paused(log)
     finally:
         await log.close()
-    return _Read("good", seen, verified, anchored, pending, under_old, paused)
+    return _Read("good", seen, verified, anchored, pending, under_old, overused, paused)
 
 
 async def _rows(log: SqliteLog, path: Path, *, quick: bool) -> tuple[Seen, Verified | Skipped, Anchored | Skipped | None]:
@@ -188,22 +191,29 @@ def _size(path: Path) -> int:
         return 0
 
 
-async def _people(log: SqliteLog, tag: str | Skipped) -> tuple[int | Skipped, int | Skipped]:
-    """Count the open requests, and the tokens that rest on another secret than the one served under; on views in memory."""
+async def _people(log: SqliteLog, tag: str | Skipped) -> tuple[int | Skipped, int | Skipped, tuple[str, ...] | Skipped]:
+    """Count the open requests, and the tokens that rest on another secret than the one served under; on views in memory.
+
+    Beside them: the setup codes that somebody has tried after their last use.
+    """
     views = await Views.open(log, None)
     pending: int | Skipped = Skipped("the log's rows cannot be read")
+    overused: tuple[str, ...] | Skipped = Skipped("the log's rows cannot be read")
     try:
+        since = clock() - _LATELY_MS
+        codes = (await views.enrolments()).rows
+        overused = tuple(row.code for row in codes if row.overuses and row.issued_at >= since)
         pending = len((await views.pending()).rows)
         paired = (await views.paired()).rows
         served = (await Desk(log, version=version()).house()).secret or tag
     except LogError as error:
-        return pending, Skipped(str(error).partition(" Try: ")[0])
+        return pending, Skipped(str(error).partition(" Try: ")[0]), overused
     finally:
         await views.close()
     if isinstance(served, Skipped):
-        return pending, served
+        return pending, served, overused
     tokens = (token for row in paired for token in row.tokens if token.revoked_at is None and token.under is not None)
-    return pending, sum(token.under != served for token in tokens)
+    return pending, sum(token.under != served for token in tokens), overused
 
 
 async def _paused(log: SqliteLog) -> tuple[str, ...] | Skipped:

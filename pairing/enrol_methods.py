@@ -243,8 +243,7 @@ async def enrol_list(call: Call[EnrolListParams]) -> EnrolList:
 async def enrol_show(call: Call[EnrolCodeParams]) -> EnrolShown:
     """Show one setup code with the devices that hold its uses."""
     row = await _row(call, call.params.enrolment_id)
-    names = {paired.device: paired.label or paired.name for paired in (await call.service.views.paired()).rows}
-    holders = tuple(_holder(held, names.get(held.device)) for held in row.holders)
+    holders = tuple([_holder(held, await _name(call, held.device)) for held in row.holders])
     shown = msgspec.structs.replace(entry(row, call.service.clock()), holders=holders)
     return EnrolShown(position=row.position, enrolment=shown)
 
@@ -340,6 +339,11 @@ async def _mint(
         enrolment=entry(row, stamp["now"]),
         recorded=receipt(p, handled),
     )
+
+
+async def _name(call: Call[Any], device: str) -> str | None:
+    paired = (await call.service.views.paired(device=device)).rows
+    return paired[0].label or paired[0].name if paired else None
 
 
 async def _row(call: Call[Any], code: str) -> EnrolmentRow:

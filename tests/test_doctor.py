@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import msgspec
 import pytest
 from click.testing import CliRunner, Result
 
@@ -21,8 +22,8 @@ from cli import findings, symptoms
 from cli.compose import local_caller, open_service
 from cli.findings import CHECKS, Answering, Skipped
 from cli.main import pairing
-from pairing import ids
-from pairing.commands import AddHook, GiveUpHook
+from pairing import ids, methods
+from pairing.commands import AddHook, GiveUpHook, Knock, Redeem, Wanted
 from pairing.log.port import Draft, Slice
 from pairing.log.sqlite import SqliteLog
 from pairing.refusals import Exit
@@ -255,6 +256,35 @@ def paused_hook(patient: Patient) -> None:
     asyncio.run(work())
 
 
+def overused_code(patient: Patient) -> None:
+    """A setup code that a second device has tried."""
+
+    def came(service: Any, device: str, code: str) -> Redeem:
+        now = service.clock()
+        base: dict[str, Any] = {"id": ids.uuid7(now), "now": now, "by": local_caller()}
+        wanted = Wanted(key=f"key of {device}", role="node", scopes=(), under=service.under)
+        about = {
+            "client_id": None,
+            "client_mode": None,
+            "request": device,
+            "issue": device,
+            "key": "k",
+            "seen": "s",
+            "named": "n",
+        }
+        return Redeem(**base, code=code, knock=Knock(**base, device=device, wanted=wanted, ttl=1_000, **about))
+
+    async def work() -> None:
+        async with open_service(load(patient.home, env={}, flags={})) as service:
+            raw = msgspec.Raw(b'{"url":"wss://gateway.example.net","profile":"node"}')
+            made = await methods.call(service, local_caller(), "enroll.new", raw)
+            for device in ("a" * 64, "b" * 64):
+                await service.desk.handle_redemption(came(service, device, made.enrolment.enrolment_id))
+            await service.views.position()
+
+    asyncio.run(work())
+
+
 DEFECTS: dict[str, tuple[str, str, Callable[[Patient], None]]] = {
     "home-missing": ("home-missing", "info", never_started),
     "home-open": ("home-open", "error", lambda patient: patient.home.chmod(0o755)),
@@ -297,6 +327,7 @@ DEFECTS: dict[str, tuple[str, str, Callable[[Patient], None]]] = {
     "tls-expiring": ("tls-expiring", "warning", certified(days=10)),
     "tls-unreadable": ("tls-unreadable", "error", unreadable_certificate),
     "token-under-old-secret": ("token-under-old-secret", "info", old_secret),
+    "setup-code-overused": ("setup-code-overused", "warning", overused_code),
     "hook-paused": ("hook-paused", "warning", paused_hook),
     "pending-many": ("pending-many", "warning", lambda patient: patient.config("[gateway.pairing]\nmaxPending = 1\n")),
 }

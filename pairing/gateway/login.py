@@ -325,9 +325,6 @@ def exempt(rules: Gateway, contact: Contact, method: Method, state: Device) -> b
 
 def silence(rules: Gateway, contact: Contact, method: Method) -> Silence | None:
     """Return what may be approved without a person for this contact (protocol §5.2, §5.3), None where nothing may."""
-    if method == "bootstrap-token":
-        # What a code gives is said by the code alone (B3).
-        return None
     client, facts = contact.params.client, contact.facts
     page = is_control_ui(client.id) or is_webchat(client.id, client.mode)
     needs: list[Need] = []

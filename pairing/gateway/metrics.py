@@ -81,6 +81,7 @@ class Metrics(Collector):
         self.logins = 0
         self._refusals: dict[tuple[str, Reason], int] = {}
         self._decisions: dict[tuple[str, str], int] = {}
+        self._codes = dict.fromkeys(_CODES.values(), 0)
         self._locks = dict.fromkeys(("locked", "banned", "unlocked", "ended"), 0)
         self._buckets = [0] * (len(BOUNDS) + 1)
         self._spent = 0.0
@@ -109,6 +110,9 @@ class Metrics(Collector):
         if record.kind == _UNLOCKED:
             self._locks[_unlock.decode(record.body).how] += 1
             return
+        if (fate := _CODES.get(record.kind)) is not None:
+            self._codes[fate] += 1
+            return
         if record.kind == _APPROVED:
             key: tuple[str, str] = (_approval.decode(record.body).means, "approved")
         elif (ended := _ENDED.get(record.kind)) is not None:
@@ -133,6 +137,7 @@ class Metrics(Collector):
         yield _counter("pairing_logins", "Logins that succeeded.", self.logins)
         yield self._refused()
         yield self._decided()
+        yield _counted("pairing_setup_codes", "What became of setup codes.", "outcome", self._codes)
         yield _counted("pairing_locks", "Locks and their ends.", "outcome", self._locks)
         cut = {why: now.cut.get(why, 0) for why in CUTS}
         yield _counted("pairing_sessions_cut", "Sessions that were ended, by the reason they were given.", "reason", cut)
@@ -188,6 +193,13 @@ class Metrics(Collector):
         return family
 
 
+_CODES: Final = {
+    "enrolment.issued": "issued",
+    "enrolment.redeemed": "redeemed",
+    "enrolment.overused": "overused",
+    "enrolment.revoked": "revoked",
+    "enrolment.expired": "expired",
+}
 _NEEDS: Final = ("not-paired", "role-upgrade", "scope-upgrade", "metadata-upgrade")
 _DECISIONS: Final = tuple((means, "approved") for means in ("owner", "silent", "trusted-cidr", "bootstrap"))
 

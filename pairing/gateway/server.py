@@ -414,6 +414,8 @@ class Gateway:
         reason = verdict.reason or Reason.AUTH_REQUIRED
         login.note_failure(self.house.limiter, contact, presented, now, paired=state.grant is not None)
         known = state.grant is not None or state.pending is not None or state.lock is not None
+        # Whoever shows a code of ours that is no good is somebody an operator has sent here.
+        known = known or (presented.offered is not None and presented.offered.code is not None)
         reference = self._remember(contact, verdict, reason, now) if known else None
         if reason is Reason.DEVICE_LOCKED and state.lock is not None:
             return locked_out(state.lock, reference)

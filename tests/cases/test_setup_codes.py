@@ -4,6 +4,7 @@ import anyio
 import pytest
 
 from pairing.events import enrolment_stream
+from pairing.log.codec import decode_meta
 from pairing.setup_code import decode
 
 HANDED_OUT = ["operator.approvals", "operator.read", "operator.talk.secrets", "operator.write"]
@@ -373,6 +374,33 @@ async def test_wrong_codes_are_counted_in_a_class_of_their_own(world, elsewhere)
     await w.inside(w.device(), **right)
 
 
+async def test_whoever_was_sent_here_with_a_code_that_is_no_good_can_be_explained(world):
+    """L8: outside one answer for all, with a reference; inside what was wrong. A code that nobody minted gets none."""
+    w = await world()
+    admin = await w.admin()
+    token, _ = await mint(admin)
+    w.clock.ahead += 601_000
+    refused = await w.outside(w.device(), **showing(token))
+    found = (await admin.call("contact.find", {"reference": refused.details["reference"]})).payload
+    assert "expired at" in str(found)
+    assert token not in str(found)
+    assert "reference" not in (await w.outside(w.device(), **showing("wrong"))).details
+
+
+async def test_the_figures_say_what_became_of_codes(world):
+    """Counted from the log, whichever process wrote it."""
+    w = await world()
+    admin = await w.admin()
+    token, entry = await mint(admin)
+    await w.inside(w.device(), **showing(token))
+    await w.outside(w.device(), **showing(token))
+    assert (await admin.call("enroll.revoke", {"enrolmentId": entry["enrolmentId"]})).ok
+    text = w.gateway.metrics.text().decode()
+    for outcome, count in {"issued": 1, "redeemed": 1, "overused": 1, "revoked": 1, "expired": 0}.items():
+        assert f'pairing_setup_codes_total{{outcome="{outcome}"}} {count}.0' in text
+    assert 'pairing_decisions_total{means="bootstrap",outcome="approved"} 1.0' in text
+
+
 async def test_a_probe_redeems_nothing(world):
     """A20: looking is not asking."""
     w = await world()
@@ -392,3 +420,16 @@ async def test_a_session_of_a_code_is_bound_to_its_device(world):
     assert len(await client.paired()) == 1
     other = await w.ask(w.device(), scopes=("operator.read",))
     assert not (await client.approve(other)).ok
+
+
+async def test_what_a_session_of_a_code_does_is_its_devices_doing(world):
+    """L2, N7: the actor is the device, also on this host, where the shared secret alone would lend a ceiling."""
+    w = await world()
+    token, _ = await mint(await w.admin(), roles=["operator"], scopes=["operator.admin"], approves=True)
+    device = w.device()
+    client = await w.inside(device, role="operator", scopes=("operator.admin",), auth={"bootstrapToken": token})
+    assert (await client.call("device.pair.rename", {"deviceId": device.device, "label": "mine"})).ok
+    (renamed,) = await w.records("device.renamed")
+    meta = decode_meta(renamed)
+    assert (meta.actor.kind, meta.actor.id) == ("device", device.device)
+    assert meta.authority == ("operator.admin",)

@@ -53,7 +53,7 @@ def redeem(client: Client, code: str, role: str = "node", scopes: str = "") -> d
 def test_its_client_redeems_a_code_and_its_node_host_lives_by_the_token(
     gateway: Gateway, openclaw: Callable[..., Client]
 ) -> None:
-    """BS-01, B5: no shared token anywhere; what the code gave is stored by the client itself, and acknowledged by its node host."""
+    """BS-01, B5: no shared token anywhere; the client itself stores what the code gave, and its node host acknowledges it."""
     code = minted(gateway)
     host = openclaw("phone", gateway.port, token=None)
     auth = redeem(host, code["setupCode"])["hello"]["auth"]
