@@ -15,8 +15,9 @@ from msgspec import Struct
 from .log import copies, export, rows
 from .log.chain import Verifier
 from .log.copies import Copied
-from .log.errors import LogEmpty, StreamDamaged
+from .log.errors import StreamDamaged
 from .log.file import opened, unavailable
+from .log.note import NoteUnusable
 from .log.port import EventLog
 from .notary import Notary
 from .verification import Progress, Verification, verify
@@ -80,11 +81,11 @@ class Custody:
         )
 
     async def verify(self, checkpoint: str | None = None, progress: Progress | None = None) -> Verification:
-        """Check everything; `checkpoint` is one of this gateway's. Raises `NoteUnusable`, `LogEmpty`, `LogUnavailable`."""
+        """Check everything; `checkpoint` is one of this gateway's. Raises `NoteUnusable`, `LogUnavailable`."""
         anchor = None
         if checkpoint is not None:
             if self.notary is None:
-                raise LogEmpty
+                raise NoteUnusable("there is no gateway key here to recognise a checkpoint with")
             anchor = await self.notary.read(checkpoint)
         return await verify(self.path, self.events, anchor, progress)
 

@@ -99,14 +99,17 @@ def part(seed: int, numbers: range) -> tuple[Counter[tuple[str, str, str]], list
         for number in numbers:
             chance = random.Random(f"{seed} {number}")
             target = ("log", "log", "backup", "export")[number % 4]
-            damage, outcome = ROUNDS[target](Path(folder), sound, chance)
+            try:
+                damage, outcome = ROUNDS[target](Path(folder), sound, chance)
+            except Exception as error:
+                damage, outcome = "any", f"CRASHED; {error!r}"
             counted[target, damage, outcome] += 1
             if outcome.split(";")[0] in MISSES:
                 missed.append(f"round {number} of seed {seed}: {target}, {damage}: {outcome}")
     return counted, missed
 
 
-MISSES = frozenset({"SERVED", "UNSEEN"})
+MISSES = frozenset({"SERVED", "UNSEEN", "CRASHED"})
 
 
 def prepare(folder: Path) -> Sound:

@@ -2,6 +2,8 @@
 
 import importlib.util
 import itertools
+import re
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -24,13 +26,14 @@ from pairing.events import (
 )
 from pairing.identity import Identity, b64url, device_id
 from pairing.log.chain import GENESIS, link, verify
-from pairing.log.codec import decode, draft
+from pairing.log.codec import decode, decode_meta, draft
 from pairing.log.port import Draft, Mark, Record
 from pairing.log.redact import NotRedacted, Redactor
 from pairing.nodes import surface_digest
 from pairing.verdict import Presented, judge
 
 HISTORY = Path(__file__).resolve().parent.parent / "scripts" / "bench_history.py"
+GOLDEN = HISTORY.parent.parent / "tests" / "golden" / "events"
 SECRET, OTHER = bytes(range(32)), bytes(32)
 DEVICES = 40
 QUINN = Identity(b"a" * 32)
@@ -257,3 +260,30 @@ def test_what_cannot_be_told_apart_is_not_written_out() -> None:
         Redactor(SECRET)(row, "c", GENESIS)
     with pytest.raises(NotRedacted):
         Redactor(SECRET)(link(GENESIS, "d:1", 1, 1, Draft("k", b"[]", b"{}")), "c", GENESIS)
+
+
+@pytest.mark.parametrize("file", sorted(GOLDEN.iterdir()), ids=lambda file: file.stem)
+def test_every_kind_keeps_its_shape_and_nothing_else(file: Path) -> None:
+    """Each kind ever stored reads as itself afterwards, and of its texts only words of the service's own are the same (L7)."""
+    stored = msgspec.json.decode(file.read_bytes())
+    parts = [msgspec.json.encode(stored[name]) for name in ("meta", "body")]
+    row = link(GENESIS, "device:" + "a" * 64, 1, 1, Draft(stored["body"]["kind"], *parts))
+    made, _ = Redactor(SECRET)(row, "c", GENESIS)
+    assert type(decode(made)) is type(decode(row))
+    decode_meta(made)
+    for part, other in ((row.meta, made.meta), (row.body, made.body)):
+        same = set(texts(msgspec.json.decode(part))) & set(texts(msgspec.json.decode(other)))
+        assert all(name == "command" or _OURS.fullmatch(text) for name, text in same), same
+
+
+_OURS = re.compile(r"[a-z]+([.-][a-z]+)*|[0-9.]+")
+
+
+def texts(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
+    """Yield every text with the field it stands in."""
+    if isinstance(value, str):
+        yield name, value
+    for key, held in value.items() if isinstance(value, dict) else ():
+        yield from texts(held, key)
+    for held in value if isinstance(value, list) else ():
+        yield from texts(held, name)

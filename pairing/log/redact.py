@@ -9,6 +9,7 @@ import hmac
 import re
 from collections.abc import Iterable, Iterator
 from typing import Any, Final
+from uuid import UUID
 
 import msgspec
 from msgspec import inspect as shape
@@ -63,7 +64,22 @@ def _fields(kinds: Iterable[shape.Type]) -> Iterator[str]:
             yield from _fields((kind.item_type,))
 
 
-_FIELDS: Final = frozenset({"kind", *_fields(shape.multi_type_info((*KINDS.values(), Meta, Personal)))})
+def _words(kinds: Iterable[shape.Type]) -> Iterator[str]:
+    """Yield the words of all closed lists in the catalogue."""
+    for kind in kinds:
+        if isinstance(kind, shape.LiteralType):
+            yield from (value for value in kind.values if isinstance(value, str))
+        elif isinstance(kind, shape.StructType):
+            yield from _words(field.type for field in kind.fields)
+        elif isinstance(kind, shape.UnionType):
+            yield from _words(kind.types)
+        elif isinstance(kind, shape.VarTupleType | shape.ListType):
+            yield from _words((kind.item_type,))
+
+
+_CATALOGUE = shape.multi_type_info((*KINDS.values(), Meta, Personal))
+_KNOWN: Final = frozenset({"kind", *_fields(_CATALOGUE)})
+_LISTED: Final = frozenset(_words(_CATALOGUE))
 
 
 class NotRedacted(PairingError):
@@ -108,8 +124,10 @@ class Redactor:
 
     def word(self, text: str) -> str:
         """Return what stands for a text: of the same length where it is hex, an id where it is a device's."""
-        if not text or text == GONE or _UUID.fullmatch(text):
+        if not text or text == GONE:
             return text
+        if _UUID.fullmatch(text):
+            return str(UUID(bytes=self._mac("id", text.encode())[:16], version=4))
         if _HEX.fullmatch(text) and len(text) in {16, 32, 64}:
             return self.device(text) if len(text) == 64 else self._mac("hex", text.encode()).hex()[: len(text)]
         if len(text) == 43 and (raw := unb64(text)) is not None and len(raw) == 32:
@@ -165,7 +183,7 @@ class Redactor:
         return {self._name(name): self._value(name, value) for name, value in content.items()}
 
     def _name(self, name: str) -> str:
-        return name if name in _FIELDS or _SETTING.fullmatch(name) else self.word(name)
+        return name if name in _KNOWN or _SETTING.fullmatch(name) else self.word(name)
 
     def _value(self, name: str, value: Any) -> Any:
         match value:
@@ -181,9 +199,11 @@ class Redactor:
                 return value
 
     def _text(self, name: str, text: str) -> str:
+        if name == "command" and _UUID.fullmatch(text):
+            return text  # it is the column's, too, and names an act, not an actor
         if name in _FREE:
             return GONE
-        if text in _WORDS or (name in _OWN and (_NAME.fullmatch(text) or _NUMBERED.fullmatch(text))):
+        if text in _WORDS or text in _LISTED or (name in _OWN and (_NAME.fullmatch(text) or _NUMBERED.fullmatch(text))):
             return text
         for role in (OPERATOR, NODE):
             # A scope keeps its namespace, on which it depends whose it is (A13).

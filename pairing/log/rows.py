@@ -193,8 +193,9 @@ def _records(rows: Iterable[Sequence[Any]]) -> list[Record]:
     ]
 
 
-def _name(stream: bytes | None) -> str:
-    return "(a stream without a name)" if stream is None else str(stream, "utf-8", "surrogateescape")
+def _name(stream: Any) -> str:
+    # Damage can turn it into a number.
+    return str(stream, "utf-8", "surrogateescape") if isinstance(stream, bytes) else "(a stream without a name)"
 
 
 def _judged(connection: sqlite3.Connection, rows: Sequence[Sequence[Any]]) -> tuple[Record, ...]:
