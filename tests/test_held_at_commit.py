@@ -117,6 +117,9 @@ class Town:
     def narrow(self, device: str, by: Caller = SECRET) -> Rotate:
         return Rotate(**self.base(device, by), role="operator", scopes=(), issue=f"i{self.count}", key="k")
 
+    def lock(self, device: str, by: Caller = SECRET) -> Lock:
+        return Lock(**self.base(device, by), terms=Ban())
+
     def by_token(self, device: str) -> Caller:
         """A session by the device's own token, of the generation that it was paired with."""
         standing = Standing(device, "operator", f"i-{device[0]}.operator")
@@ -142,7 +145,7 @@ async def outcome(work: Awaitable[object]) -> Reason | None:
     return None
 
 
-@pytest.mark.parametrize("way", ["remove", "revoke", "narrow"])
+@pytest.mark.parametrize("way", ["remove", "revoke", "narrow", "lock"])
 async def test_the_last_operator_is_kept_and_the_glass_can_be_broken(way: str) -> None:
     """A22: the last but one may go, the last may not; with the word and a reason it may, and an event says so."""
     town = await Town({A: ADMIN, B: PAIRING, C: READ}).settle()
@@ -232,7 +235,7 @@ async def test_two_operators_who_remove_each_other_at_once_do_not_both_succeed(p
 
 
 ends = st.tuples(
-    st.sampled_from(["remove", "revoke", "narrow"]),
+    st.sampled_from(["remove", "revoke", "narrow", "lock"]),
     st.sampled_from([A, B, C, D]),
     st.integers(0, 2),
     st.sampled_from(["", A, B, C]),
@@ -275,7 +278,7 @@ async def test_no_request_is_approved_by_the_vote_of_one_whose_access_ended_befo
     await one.handle(town.knock(D, ADMIN))
     approve = {"request": "r-d", "key": "k", "under": "S1", "terms": Terms((Quorum(ADMIN, 2),))}
     await one.handle(Approve(**town.base(D, town.by_token(A)), issue="i-1", **approve))
-    end: Callable[..., Any] = getattr(town, ("remove", "revoke", "narrow")[seed % 3])
+    end: Callable[..., Any] = getattr(town, ("remove", "revoke", "narrow", "lock")[seed % 4])
 
     async def late(desk: Desk, command: Any) -> None:
         assert await outcome(desk.handle(command)) is None
@@ -284,7 +287,11 @@ async def test_no_request_is_approved_by_the_vote_of_one_whose_access_ended_befo
         tasks.start_soon(late, one, Approve(**town.base(D, town.by_token(B)), issue="i-2", **approve))
         tasks.start_soon(late, other, end(A))
     kinds = {record.kind: record.position for record in await town.log.log.scan(limit=100) if record.position > 13}
-    ended = next(position for kind, position in kinds.items() if kind in {"device.removed", "token.revoked", "token.rotated"})
+    ended = next(
+        position
+        for kind, position in kinds.items()
+        if kind in {"device.removed", "token.revoked", "token.rotated", "device.locked"}
+    )
     if (approved := kinds.get("request.approved")) is not None:
         assert approved < ended
     else:
