@@ -22,6 +22,7 @@ COMMANDS = {
     "restore": (".restore:restore", "Go back to how everything stood, without bringing a dead secret to life."),
     "undo": (".restore:undo", "Take one command back."),
     "import": (".moving:imports", "Take over the devices of another gateway."),
+    "audit": (".audit:audit", "Show what happened, by whom, why, and what it changed."),
     "log": (".log:log", "Look at the event log itself: whether it is whole, proofs of that, and copies."),
     "doctor": (".doctor:doctor", "Find what is wrong here, and the next command for each."),
 }
