@@ -13,6 +13,7 @@ from .devices_show import list_, show
 from .devices_tokens import revoke, rotate
 from .devices_wait import wait
 from .devices_watch import watch
+from .devices_who import who
 
 
 @click.group("devices", invoke_without_command=True)
@@ -43,6 +44,7 @@ for _command in (
     revoke,
     refusals,
     forget,
+    who,
     watch,
     wait,
 ):

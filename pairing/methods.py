@@ -27,6 +27,7 @@ from . import (
     moments,
     node_entries,
     node_methods,
+    provenance,
     prune_methods,
     restore_methods,
     vote_methods,
@@ -495,6 +496,7 @@ _TABLE: tuple[Method[Any], ...] = (
     *hook_methods.METHODS,
     *audit_methods.METHODS,
     *restore_methods.METHODS,
+    *provenance.METHODS,
     Method("skills.bins", AnyParams, skills_bins, None, (NODE,)),
     Method("node.event", AnyParams, node_event, None, (NODE,)),
 )

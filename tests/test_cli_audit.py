@@ -23,7 +23,7 @@ PHONE, KIOSK = "3f2a9c11" + "0" * 56, "77aa01bc" + "1" * 56
 EVIL = '=HYPERLINK("http://evil.example","x")|a=b\n-1'
 
 
-async def _filled(home: Path) -> None:
+async def _filled(home: Path, removed: bool = True) -> None:
     settings.ensure_home(home)
     async with open_all(settings.load(home, env={}, flags={}), new_key=True, env={}) as house:
         log, about = house.log, person(name=EVIL, address="203.0.113.77")
@@ -33,7 +33,10 @@ async def _filled(home: Path) -> None:
         await perform(log, Act(device_stream(PHONE), (rotated(),)), now=3_000)
         await perform(log, Act(device_stream(KIOSK), (opened("r-2", KIOSK),), person(name="Kiosk")), now=4_000)
         await perform(log, Act(device_stream(PHONE), (DeviceRenamed(at=5_000, labelled="t"),), person(label="porch")), now=5_000)
-        await perform(log, Act(device_stream(PHONE), (DeviceRemoved(at=6_000, roles=("operator",), issues=("i-2",)),)), now=6_000)
+        if removed:
+            await perform(
+                log, Act(device_stream(PHONE), (DeviceRemoved(at=6_000, roles=("operator",), issues=("i-2",)),)), now=6_000
+            )
 
 
 @pytest.fixture(scope="module")
@@ -134,6 +137,18 @@ def test_what_cannot_be_asked_is_said(home: Path, args: tuple[str, ...], exit: i
     result = run(home, "audit", *args)
     assert result.exit_code == exit, result.output
     assert said in result.output
+
+
+def test_who_let_a_device_in_is_shown_with_what_they_saw(home: Path, tmp_path: Path) -> None:
+    """L2: who, when, means, address, and the request at its digest; a device that is gone holds nothing."""
+    assert "holds nothing" in run(home, "devices", "who", "3f2a9c11").stdout
+    fresh = tmp_path / "home"
+    anyio.run(_filled, fresh, False)
+    said = run(fresh, "devices", "who", "porch").stdout
+    assert "roles: operator; scopes: operator.read" in said
+    assert "local:1000" in said
+    assert "from         192.0.2.9" in said
+    assert json.loads(run(fresh, "devices", "who", PHONE, "--json").stdout)["origins"][0]["means"] == "owner"
 
 
 def test_forgetting_asks_before_and_says_after(tmp_path: Path) -> None:
