@@ -123,6 +123,7 @@ def _seen(entry: Any, now: int) -> str:
 
 
 async def _show(reach: Reach, device: str, at: Params | None) -> Told:
+    from .devices_lock import locks
     from .door import open_door
     from .naming import find_device
     from .votes import voided
@@ -138,9 +139,12 @@ async def _show(reach: Reach, device: str, at: Params | None) -> Told:
         "closed": found.closed,
         "voided": found.voided,
         "refused": found.refused,
+        "locked": found.locked[0] if found.locked else None,
     }
     now = _now(at, found.recorded_at)
     parts = [_device(found.paired, now) if found.paired else f"{plain(found.id, 128)}\n  not paired"]
+    if found.locked:
+        parts.append("Locked\n\n" + locks(found.locked, now))
     if found.pending:
         parts.append("Open requests\n\n" + "\n\n".join(card(entry, found.paired, now) for entry in found.pending))
     if found.closed:

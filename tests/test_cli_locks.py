@@ -38,6 +38,8 @@ def test_a_device_is_locked_listed_and_unlocked(house: House) -> None:
     assert "Lobby phone" in table
     assert "see Ada" in table
     assert "Locked (1)" in house.say("devices", "list")
+    assert house.json("devices", "show", id)["locked"]["message"] == "see Ada"
+    assert "see Ada" in house.say("devices", "show", id)
     assert house.say("devices", "unlock", "lobby phone").startswith(f"Unlocked Lobby phone {id}")
     house.knock("phone", exit=0)
     assert "Nothing was changed" in house.say("devices", "unlock", id)
