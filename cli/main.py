@@ -21,6 +21,7 @@ COMMANDS = {
     "config": (".config:config", "Show and change the settings."),
     "restore": (".restore:restore", "Go back to how everything stood, without bringing a dead secret to life."),
     "undo": (".restore:undo", "Take one command back."),
+    "blast": (".blast:blast", "Show all that follows from a device, an address, a code or an actor."),
     "import": (".moving:imports", "Take over the devices of another gateway."),
     "audit": (".audit:audit", "Show what happened, by whom, why, and what it changed."),
     "log": (".log:log", "Look at the event log itself: whether it is whole, proofs of that, and copies."),

@@ -12,6 +12,7 @@ from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from . import (
     audit_methods,
+    blast,
     contact_methods,
     due_methods,
     enrol_methods,
@@ -497,6 +498,7 @@ _TABLE: tuple[Method[Any], ...] = (
     *audit_methods.METHODS,
     *restore_methods.METHODS,
     *provenance.METHODS,
+    *blast.METHODS,
     Method("skills.bins", AnyParams, skills_bins, None, (NODE,)),
     Method("node.event", AnyParams, node_event, None, (NODE,)),
 )

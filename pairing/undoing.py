@@ -96,7 +96,10 @@ async def find(call: Call[Any], position: int | None, command: str | None, *, bu
             head = (await log.head()).position
             raise Refused(Reason.NO_SUCH_MOMENT, why=f"position {position} has not been recorded", since="", head=head)
         command = read(rows)[0].meta.command
-    found = read(await log.command(command or ""))
+    try:
+        found = read(await log.command(command or ""))
+    except ValueError:
+        raise Refused(Reason.UNKNOWN_COMMAND, command=command) from None
     if not found:
         raise Refused(Reason.UNKNOWN_COMMAND, command=command)
     return await _all_of(call, found) if bulk else found
