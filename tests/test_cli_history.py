@@ -1,9 +1,13 @@
 """Transcripts of looking back: over a real gateway, and on the log where none runs."""
 
+import re
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
+from cli.explain import _FINDINGS
+from pairing.explain import Finding
 from pairing.refusals import Exit
 from tests.test_cli_devices import House, started, stopped
 
@@ -18,6 +22,8 @@ class Told:
             self.device = self.house.pair("laptop", "--scope", "operator.read")
             self.node = self.house.pair("camera", "--role", "node")
             self.paired = self.position()
+            self.house.knock("laptop", "--scope", "operator.read", exit=0)
+            self.token = self.stored("laptop")
             self.house.say("devices", "rename", self.device, "Hall")
             self.house.say("devices", "revoke", "--device", self.device, "--role", "operator", "--reason", "lost")
             self.revoked = self.position()
@@ -25,6 +31,12 @@ class Told:
             self.over = self.looks()
         finally:
             stopped(process)
+
+    def stored(self, who: str) -> str:
+        """The token that a device keeps."""
+        texts = re.findall(r'"([A-Za-z0-9_-]{43})"', (self.house.folder / who / "identity" / "device-auth.json").read_text())
+        assert len(texts) == 1
+        return texts[0]
 
     def position(self) -> int:
         return int(self.house.json("devices", "list")["position"])
@@ -36,6 +48,11 @@ class Told:
             ("devices", "list", "--at", at),
             ("devices", "show", self.device[:8], "--at", str(self.revoked)),
             ("nodes", "status", "--at", at),
+            ("history", "hall", "--steps", "--at", str(self.revoked)),
+            ("diff", "1", str(self.revoked)),
+            ("diff", at, str(self.revoked), "--device", self.device),
+            ("could", self.device, "operator", "operator.read", "--at", at),
+            ("explain", self.device, "--at", str(self.revoked)),
         )
         return {args: self.house.say(*args, "--json") for args in asked}
 
@@ -79,3 +96,65 @@ def test_what_is_no_moment_is_not_understood(told: Told) -> None:
     beyond = told.house.json("devices", "list", "--at", "99999", exit=Exit.NOT_FOUND)["error"]
     assert beyond["reason"] == "no-such-moment"
     assert beyond["details"]["head"] == told.position()
+
+
+def test_a_life_is_told_in_lines(told: Told) -> None:
+    """Every event with its position, its time and who; with --steps what it changed and the states around it."""
+    lines = told.house.say("history", told.device).splitlines()
+    assert lines[0] == told.device
+    assert re.fullmatch(r" +\d+  \S+ \S+ UTC  .* asked to be let in as operator with operator\.read", lines[2])
+    revoked = next(line for line in lines if "was revoked by" in line)
+    assert revoked.endswith(", reason: lost")
+    assert f"{told.revoked}  " in revoked
+    steps = told.house.say("history", told.device, "--steps", "--at", str(told.revoked))
+    assert "        - operator token covers operator.read\n" in steps
+    assert "        after   roles: operator; scopes: operator.read; operator token: revoked\n" in steps
+    assert f"As of position {told.revoked}, recorded" in steps
+
+
+def test_a_right_is_proved_or_its_end_is_named(told: Told) -> None:
+    """Yes or no, and by which events."""
+    yes = told.house.say("could", told.device[:8], "operator", "operator.read", "--at", str(told.paired))
+    assert yes.startswith(f"Yes: {told.device} could use operator.read as operator, by its own token.")
+    assert "was paired as operator" in yes
+    no = told.house.say("could", told.device[:8], "operator", "operator.read", "--at", str(told.revoked))
+    assert no.startswith(f"No: {told.device} could not use operator.read as operator.")
+    assert re.search(rf"since +{told.revoked}  .* was revoked by", no)
+    assert "it never had it" in told.house.say("could", told.device[:8], "node")
+
+
+def test_a_difference_names_devices_facts_and_events(told: Told) -> None:
+    """Nothing came of nothing; else by device, what and by whom."""
+    said = told.house.say("diff", str(told.paired), str(told.revoked))
+    assert f"({told.device})" in said
+    assert "  - operator token covers operator.read\n" in said
+    assert "  + label Hall\n" in said
+    assert "was revoked by" in said
+    assert told.node not in said
+    assert told.house.say("diff", str(told.revoked), str(told.revoked)).startswith("Nobody gained or lost anything.")
+    assert told.house.json("diff", "1", "--most", "1")["more"] is True
+    assert "--most" in told.house.run("diff", "1", "--most", "1").stderr
+
+
+def test_a_token_is_explained_and_never_shown(told: Told) -> None:
+    """L7, L9: what it was, who ended it, one next command; the token itself is in no output, nor taken as an argument."""
+    for door in (told.device[:8], None):
+        args = ("explain", *([door] if door else []), "--token-stdin")
+        result = told.house.run(*args, stdin=f"{told.token}\n")
+        assert result.exit_code == 0, result.output
+        assert told.token not in result.output
+        assert "its token was revoked (AUTH_DEVICE_TOKEN_MISMATCH)" in result.stdout
+        assert re.search(rf"ended +{told.revoked}  .* was revoked by .*, reason: lost", result.stdout)
+        assert "Next, on the device:\n\n  pairing connect --role operator" in result.stdout
+    shown = told.house.run("explain", told.node, "--token-stdin", stdin=f"{told.token}\n")
+    assert "the token is another device's" in shown.stdout
+    assert told.house.run("explain", "--token-stdin", stdin="hunter2\n").stdout.startswith("that has not the form of a token")
+    assert told.house.run("explain", told.device, told.token).exit_code == Exit.USAGE
+    assert told.house.run("explain").exit_code == Exit.USAGE
+    assert told.house.run("explain", "--token-stdin", stdin="\n").exit_code == Exit.USAGE
+    assert told.house.json("explain", "--ref", "NOSUCH00", exit=Exit.NOT_FOUND)["error"]["reason"] == "unknown-reference"
+
+
+def test_every_finding_has_its_words() -> None:
+    """What the service can find, the command line can say."""
+    assert set(get_args(Finding)) == set(_FINDINGS)
