@@ -6,7 +6,7 @@ never for a URL that somebody named. Which door was used is said on standard err
 
 import os
 import socket
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -188,6 +188,10 @@ class LogDoor:
         result = await methods.call(self._service, local_caller(), method, raw)
         found: dict[str, Any] = msgspec.json.decode(methods.encode(result))
         return found
+
+    def show(self, progress: Callable[[int, int], None]) -> None:
+        """Have long work on the views say how far it is."""
+        self._service.views.progress = progress
 
     async def ask_for(self, scopes: Iterable[str]) -> None:
         """Nothing to do: the owner of the log holds every scope."""

@@ -28,6 +28,7 @@ COMMANDS = {
     "blast": (".blast:blast", "Show all that follows from a device, an address, a code or an actor."),
     "import": (".moving:imports", "Take over the devices of another gateway."),
     "audit": (".audit:audit", "Show what happened, by whom, why, and what it changed."),
+    "views": (".views:views", "Compare the views with the log, and build them anew."),
     "log": (".log:log", "Look at the event log itself: whether it is whole, proofs of that, and copies."),
     "doctor": (".doctor:doctor", "Find what is wrong here, and the next command for each."),
 }

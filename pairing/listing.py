@@ -3,7 +3,7 @@
 Every answer says at which position it was given. No decision about access is made on a view: views find, streams decide.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Generic, Literal, Protocol, TypeAlias, TypeVar
 
 from msgspec import Struct
@@ -279,6 +279,14 @@ class Change(Struct, frozen=True):
     after: dict[str, Any] | None
 
 
+class Difference(Struct, frozen=True):
+    """A table of the views that does not say what the log says: how many rows, and the first of them in words."""
+
+    table: str
+    count: int
+    first: tuple[str, ...]
+
+
 class Acted(Struct, frozen=True):
     """Where a device acted on others: rows that say of a person no more than where it acted from, and how many of them still do.
 
@@ -367,6 +375,11 @@ class Notes(Protocol):
 class Listing(Protocol):
     """Reads of the views. Each call first catches up with the log. `at` is a position; None means now."""
 
+    progress: Callable[[int, int], None] | None
+    """Told how far building the views has come, and how far it has to go."""
+    differences: int | None
+    """How many rows differed when the views were last verified here; None before the first time."""
+
     async def pending(self, *, device: str | None = None, at: int | None = None) -> Answer[PendingRow]:
         """Return open requests, newest first. Those past their expiry are left out only once that is recorded."""
 
@@ -441,6 +454,12 @@ class Listing(Protocol):
 
     async def streams_since(self, after: int) -> tuple[str, ...]:
         """Return the streams in which something was recorded after a position."""
+
+    async def verify(self) -> tuple[int, tuple[Difference, ...]]:
+        """Build the views anew beside those in use; return the position of the comparison, and what differs."""
+
+    async def rebuild(self) -> int:
+        """Drop what is known, follow the log from its beginning, and return the position reached."""
 
     async def damaged(self) -> tuple[Damage, ...]:
         """Return the rows that cannot be read, in their order. What they say is missing from every answer."""

@@ -31,6 +31,7 @@ from . import (
     provenance,
     prune_methods,
     restore_methods,
+    view_methods,
     vote_methods,
     watch_methods,
 )
@@ -499,6 +500,7 @@ _TABLE: tuple[Method[Any], ...] = (
     *restore_methods.METHODS,
     *provenance.METHODS,
     *blast.METHODS,
+    *view_methods.METHODS,
     Method("skills.bins", AnyParams, skills_bins, None, (NODE,)),
     Method("node.event", AnyParams, node_event, None, (NODE,)),
 )

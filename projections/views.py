@@ -20,6 +20,7 @@ from pairing.listing import (
     Change,
     Crowd,
     Damage,
+    Difference,
     DueRow,
     EnrolmentRow,
     Fate,
@@ -38,7 +39,7 @@ from pairing.listing import (
 from pairing.log.port import EventLog, Mark
 from pairing.reasons import fold
 
-from . import answers, trail
+from . import answers, shadow, trail
 from .activity import Activity
 from .expendable import busy, damaged
 from .follow import Follower, Progress
@@ -75,6 +76,8 @@ class Views:
         self._served = 0
         self._waits = 0
         self._repairs = 0
+        self.progress: Progress | None = None
+        self.differences: int | None = None
 
     @classmethod
     async def open(cls, source: EventLog, path: Path | None, activity: Activity | None = None) -> "Views":
@@ -102,8 +105,21 @@ class Views:
         """Drop all that is known, follow the log from its beginning, and return the position reached."""
         async with self._lock:
             await self._reset()
-            await self._follow(progress)
+            await self._follow(progress or self.progress)
+            self.differences = None
             return self._position()
+
+    async def verify(self) -> tuple[int, tuple[Difference, ...]]:
+        """Build the views anew beside the file in use; return the position of the comparison, and what differs.
+
+        Views in memory are this process's own and were built from the log as it began.
+        """
+        position = await self.catch_up()
+        found: tuple[Difference, ...] = ()
+        if self._store.path is not None:
+            position, found = await shadow.compare(self._log, self._store.path, self.progress)
+        self.differences = sum(difference.count for difference in found)
+        return position, found
 
     async def forget(self, device: str) -> bool:
         """Follow the log to where a device is forgotten, and leave nothing of it in the files. May be repeated.
@@ -112,6 +128,8 @@ class Views:
         """
         await self.catch_up()
         async with self._lock:
+            if self._store.path is not None:
+                shadow.sweep(self._store.path)
             clean = await self._store.settle()
         return (await self._activity.forget(device) if self._activity is not None else True) and clean
 

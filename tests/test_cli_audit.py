@@ -4,6 +4,8 @@ import csv
 import io
 import json
 import os
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -170,3 +172,21 @@ def test_forgetting_asks_before_and_says_after(tmp_path: Path) -> None:
     for file in home.iterdir():
         assert b"203.0.113.77" not in file.read_bytes()
         assert b"HYPERLINK" not in file.read_bytes()
+
+
+def test_views_are_verified_and_rebuilt_from_the_command_line(tmp_path: Path) -> None:
+    """L11, L12: exit code 7 names the tables that differ and what mends them; nothing forgotten comes back."""
+    home = tmp_path / "home"
+    anyio.run(_filled, home)
+    assert "up to position 8" in run(home, "views", "rebuild").stdout
+    assert json.loads(run(home, "views", "verify", "--json").stdout)["differences"] == []
+    with closing(sqlite3.connect(home / "views.db")) as forger, forger:
+        forger.execute("UPDATE requests SET scopes = '[]' WHERE request = 'r-2'")
+    wrong = run(home, "views", "verify")
+    assert wrong.exit_code == Exit.BROKEN
+    assert "requests: 1 rows differ; row 6 says something else: scopes" in wrong.output
+    assert "pairing views rebuild" in wrong.output
+    assert run(home, "devices", "forget", PHONE, "--reason", "x", "--yes").exit_code == 0
+    assert run(home, "views", "rebuild").exit_code == 0
+    assert run(home, "views", "verify").exit_code == 0
+    assert b"203.0.113.77" not in (home / "views.db").read_bytes()

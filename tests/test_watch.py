@@ -20,6 +20,8 @@ NOW = 1_777_000_000_000
 class Views:
     """Views that stand where they are told to stand."""
 
+    differences = None
+
     def __init__(self) -> None:
         self.stands = 0
         self.error: Exception | None = None

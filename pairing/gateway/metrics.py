@@ -155,6 +155,8 @@ class Metrics(Collector):
         yield _gauge("pairing_log_up", "Whether the log can be read.", int(seen.head is not None))
         yield _gauge("pairing_herald_lag_positions", "Positions that the herald has still to pass.", max(0, head - seen.herald))
         yield _gauge("pairing_views_lag_positions", "Positions that the views have still to take in.", max(0, head - seen.views))
+        if seen.differences is not None:
+            yield _gauge("pairing_view_differences", "Rows that differed when the views were last verified.", seen.differences)
         yield _gauge("pairing_ready", "Whether /readyz says yes.", int(not now.failing))
         yield from _hooks(now.hooks)
         machine = seen.machine

@@ -27,7 +27,7 @@ class Vitals(Struct, frozen=True, kw_only=True):
     """What was seen at the last look. Positions: `head` of the log (None: it cannot be read), `owed` the head one look before.
 
     `owed` is what herald and views have had a whole look's time to pass. `pending`: open requests by need, with the time (ms) at
-    which the oldest was opened.
+    which the oldest was opened. `differences`: rows of the views that differed when they were last verified here.
     """
 
     head: int | None = 0
@@ -36,6 +36,7 @@ class Vitals(Struct, frozen=True, kw_only=True):
     views: int = 0
     pending: dict[str, tuple[int, int]] = {}
     machine: Machine = Machine()
+    differences: int | None = None
 
 
 def failing(seen: Vitals) -> tuple[str, ...]:
@@ -82,7 +83,7 @@ class Watch:
             seen = await self._through_views(seen, pending=turn % _PENDING_EVERY == 0)
         if turn % _MACHINE_EVERY == 0:
             seen = replace(seen, machine=self.machine())
-        self.seen = replace(seen, herald=self._herald())
+        self.seen = replace(seen, herald=self._herald(), differences=self._views.differences)
         if (now := failing(self.seen)) != failing(before):
             log.log(30 if now else 20, "readiness", failing=now)
 
