@@ -73,6 +73,7 @@ def _card(entry: Any, now: int) -> str:
         ("from", plain(entry.get("remoteIp") or "unknown address")),
         ("role", plain(entry.get("role") or "")),
         ("scopes", ", ".join(plain(scope) for scope in texts(entry, "scopes"))),
+        ("token", reused(entry, now)),
         ("times", f"{entry.get('count', 1)}"),
         ("first", _when(first, now)),
         ("last", _when(last, now)),
@@ -94,6 +95,16 @@ def rule_that_failed(entry: Any) -> str:
         return ""
     why = f"{plain(rule.get('rule', ''))}: {said(rule.get('found'))}"
     return why + (f", needed {said(rule['needed'])}" if rule.get("needed") else "")
+
+
+def reused(entry: Any, now: int) -> str:
+    """Say that a token was shown which had ended, since when, and from where the one in its place was last used."""
+    found = entry.get("reuse")
+    if not isinstance(found, dict):
+        return ""
+    present = f"; the present one was used from {plain(found['presentIp'])}" if found.get("presentIp") else ""
+    when = f" {_age(found.get('presentAtMs'), now)}" if present else ""
+    return f"one that was {plain(found.get('how', 'ended'))} {_age(found.get('retiredAtMs'), now)}{present}{when}"
 
 
 def said(value: Any) -> str:

@@ -157,13 +157,14 @@ async def _show(reach: Reach, device: str, at: Params | None) -> Told:
 
 
 def _refused(entries: Any, now: int) -> str:
-    from .devices_refusals import rule_that_failed
+    from .devices_refusals import reused, rule_that_failed
 
     rows = []
     for entry in entries:
         at, count = entry.get("atMs"), entry.get("count", 1)
         last = age(at, now) if isinstance(at, int) else ""
-        why = rule_that_failed(entry)
+        ended = reused(entry, now)
+        why = rule_that_failed(entry) + (f" ({ended})" if ended else "")
         rows.append((plain(entry.get("reference", "?")), plain(entry.get("reason", "?")), f"{count}x", last, why))
     return table(("Reference", "Reason", "Times", "Last", "Rule that failed"), rows)
 

@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from .authority import NODE
 from .device import Device
 from .events import Personal, RequestOpened
-from .listing import Fate, PairedRow, PendingRow, RefusedContact, TokenRow
+from .listing import Fate, PairedRow, PendingRow, RefusedContact, Reuse, TokenRow
 from .verdict import Step
 
 
@@ -120,6 +120,16 @@ class ClosedEntry(Entry, frozen=True, kw_only=True):
     superseded_by: str | None = None
 
 
+class ReuseEntry(Entry, frozen=True, kw_only=True):
+    """A token that was shown after it had ended, and the last known use of the one in its place."""
+
+    issue: str
+    how: str
+    retired_at_ms: int
+    present_ip: str | None = None
+    present_at_ms: int | None = None
+
+
 class RefusedEntry(Entry, frozen=True, kw_only=True):
     """A contact that was turned away, under its reference: how often, the rules that were tried, and what each compared."""
 
@@ -133,6 +143,7 @@ class RefusedEntry(Entry, frozen=True, kw_only=True):
     scopes: tuple[str, ...] = ()
     remote_ip: str | None = None
     trace: tuple[Step, ...] = ()
+    reuse: ReuseEntry | None = None
 
 
 class Presence(Entry, frozen=True, kw_only=True):
@@ -337,6 +348,19 @@ def refused(contact: RefusedContact) -> RefusedEntry:
         scopes=contact.scopes,
         remote_ip=contact.address,
         trace=contact.trace,
+        reuse=_reuse(contact.reuse),
+    )
+
+
+def _reuse(found: Reuse | None) -> ReuseEntry | None:
+    if found is None:
+        return None
+    return ReuseEntry(
+        issue=found.issue,
+        how=found.how,
+        retired_at_ms=found.retired_at,
+        present_ip=found.present_address,
+        present_at_ms=found.present_at,
     )
 
 

@@ -321,12 +321,34 @@ class Touched(Struct, frozen=True):
     device: str
 
 
+class Use(Struct, frozen=True, gc=False):
+    """The last use of a role's token: its generation, when (ms), and from which address."""
+
+    issue: str
+    at: int
+    address: str | None
+
+
+class Reuse(Struct, frozen=True, kw_only=True):
+    """A token that was shown after it had ended: which generation, how and when (ms) it ended, and who uses the present one.
+
+    The last two are the last known use of the present one, where there is any; they are seen from here, and prove nothing.
+    """
+
+    issue: str
+    how: str
+    retired_at: int
+    present_address: str | None = None
+    present_at: int | None = None
+
+
 class RefusedContact(Struct, frozen=True, kw_only=True):
     """A connection that was turned away, and why. It never holds a secret. Times in ms.
 
-    `device` is what it said it was, `proven` whether it proved that; `trace` are the rules as they were applied. The same refusal
-    again is the same contact: `count` times, from `first_at` to `at`. These three fields are filled in where it is kept.
-    `presented`, `wanted` and the log's `position` are what it was judged on, where it came to that.
+    `device` is what it said it was, `proven` whether it is a device known here that proved so; `trace` are the rules as they were
+    applied; `reuse` is set where it showed a token that had ended. The same refusal again is one contact: `count` times, from
+    `first_at` to `at`. These three fields are filled in where it is kept. `presented`, `wanted` and the log's `position` are what
+    it was judged on, where it came to that.
     """
 
     at: int
@@ -338,6 +360,7 @@ class RefusedContact(Struct, frozen=True, kw_only=True):
     role: str | None = None
     scopes: tuple[str, ...] = ()
     trace: tuple[Step, ...] = ()
+    reuse: Reuse | None = None
     reference: str = ""
     count: int = 1
     first_at: int = 0
@@ -361,6 +384,9 @@ class Notes(Protocol):
 
     def refuse(self, contact: RefusedContact) -> str:
         """Note that a contact was refused, and return the short reference to tell it."""
+
+    def latest_use(self, device: str, role: str) -> Use | None:
+        """Return the last use of a role's token that is known without looking far; None where it is long ago."""
 
     async def find(self, reference: str) -> RefusedContact | None:
         """Return the refused contact of a reference as it was told, or None where it is not, or no longer, known."""

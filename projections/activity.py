@@ -7,6 +7,7 @@ secret.
 import secrets
 import sqlite3
 import time
+from collections import OrderedDict
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -14,9 +15,8 @@ import aiosqlite
 import anyio
 import msgspec
 import structlog
-from msgspec import Struct
 
-from pairing.listing import RefusedContact
+from pairing.listing import RefusedContact, Use
 
 from . import expendable
 from .contacts import MOST, Ring
@@ -53,18 +53,11 @@ INSERT INTO since VALUES (0, :now, :now)
     ON CONFLICT DO UPDATE SET at = CASE WHEN kept < :now - :gap THEN :now ELSE at END, kept = :now"""
 GAP_MS = 3_600_000
 _LOAD = "SELECT body FROM contacts ORDER BY at, reference"
+_LATEST = "SELECT * FROM (SELECT device, role, issue, at, address FROM uses ORDER BY at DESC LIMIT ?) ORDER BY at"
 _CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(RefusedContact).decode
-
-
-class Use(Struct, frozen=True, gc=False):
-    """The last use of a role's token: its generation, when (ms), and from which address."""
-
-    issue: str
-    at: int
-    address: str | None
 
 
 class Activity:
@@ -77,6 +70,7 @@ class Activity:
         self._path = path
         self._ring = ring
         self._uses: dict[tuple[str, str], Use] = {}
+        self._latest: OrderedDict[tuple[str, str], Use] = OrderedDict()
         self._dropped: set[str] = set()
         self._lock = anyio.Lock()
 
@@ -92,11 +86,21 @@ class Activity:
         ring = Ring()
         for (body,) in await db.execute_fetchall(_LOAD):
             ring.restore(_decode(body))
-        return cls(db, path, ring, since)
+        activity = cls(db, path, ring, since)
+        for device, role, issue, at, address in await db.execute_fetchall(_LATEST, (MOST,)):
+            activity._latest[device, role] = Use(issue, at, address)
+        return activity
 
     def note_use(self, device: str, role: str, issue: str, now: int, address: str | None) -> None:
         """Note that a device used the token of a role."""
-        self._uses[device, role] = Use(issue, now, address)
+        self._uses[device, role] = self._latest[device, role] = Use(issue, now, address)
+        self._latest.move_to_end((device, role))
+        if len(self._latest) > MOST:
+            self._latest.popitem(last=False)
+
+    def latest_use(self, device: str, role: str) -> Use | None:
+        """Return the last use of a role's token, of the latest ten thousand that were used."""
+        return self._latest.get((device, role))
 
     def refuse(self, contact: RefusedContact) -> str:
         """Note that a contact was refused, and return the reference to tell it: 8 characters that name this refusal alone."""
@@ -166,9 +170,10 @@ class Activity:
 
     def drop(self, device: str) -> None:
         """Let go of all that is known of a device; the file hears of it with the next flush."""
-        for owner, role in list(self._uses):
-            if owner == device:
-                del self._uses[owner, role]
+        for notes in (self._uses, self._latest):
+            for owner, role in list(notes):
+                if owner == device:
+                    del notes[owner, role]
         self._ring.forget(device)
         self._dropped.add(device)
 

@@ -26,10 +26,10 @@ from pairing.listing import (
     PairedRow,
     PendingRow,
     TokenRow,
+    Use,
 )
 
 from . import audit
-from .activity import Use
 from .spans import held, last_of
 from .tokens import APPROVING
 

@@ -69,8 +69,8 @@ class Ring:
 
     def forget(self, device: str) -> None:
         """Drop what a device met, or what was met in its name."""
-        for proven in (True, False):
-            for reference in list(self._parties.get((device, proven), ())):
+        for proven, kept in self._all.items():
+            for reference in [contact.reference for contact in kept.values() if contact.device == device]:
                 self._drop(proven, reference)
 
     def _keep(self, contact: RefusedContact) -> None:
@@ -99,11 +99,14 @@ class Ring:
 
 
 def _party(contact: RefusedContact) -> _Party:
-    return (contact.device or f"@{contact.address}", contact.proven)
+    """Return whose contacts are counted together: a known device's, or those of an address, whatever it says it is."""
+    return (contact.device if contact.proven else f"@{contact.address}", contact.proven)
 
 
 def _face(contact: RefusedContact) -> _Face:
-    return (_party(contact), contact.address, contact.reason, contact.code, contact.role, contact.scopes)
+    """Return what makes a refusal the same again. A stranger's words do not: another device id is made in no time."""
+    met = (_party(contact), contact.address, contact.reason, contact.code, contact.role)
+    return (*met, contact.scopes, contact.reuse and contact.reuse.issue) if contact.proven else met
 
 
 def _clipped(contact: RefusedContact) -> RefusedContact:

@@ -22,23 +22,24 @@ from pairing.decide import blocking, decide
 from pairing.device import Device, shortfalls
 from pairing.enrolment import SPENT
 from pairing.events import Actor, DeviceEvent, RequestApproved, RequestOpened, device_stream
-from pairing.listing import Notes, RefusedContact
+from pairing.listing import Notes
 from pairing.locks import locked_out
 from pairing.log.port import EventLog, Record
 from pairing.machine import Machine
 from pairing.methods import METHODS
 from pairing.nodes import decide_node
-from pairing.refusals import SAYINGS, PairingError, Reason, Refused
+from pairing.refusals import PairingError, Reason, Refused
 from pairing.service import Service
 from pairing.settings import Gateway as Rules
 from pairing.shapes import BadParams
 from pairing.verdict import PAIRING_REASONS, Method, Offered, Presented, Verdict
 
-from . import bootstrap, courier, frames, login, scrape
+from . import bootstrap, courier, evidence, frames, login, scrape
 from .address import Networks, locate, neighbourhood
 from .aging import Aging
 from .clients import is_probe
 from .connect import (
+    ConnectParams,
     Features,
     HelloAuth,
     HelloOk,
@@ -283,27 +284,31 @@ class Gateway:
             await asyncio.sleep(0)
             params = decode_connect(request.params)
             now = self.service.clock()
-            protocol = min(4, params.max_protocol)
             try:
                 contact = login.examine(self.rules, self.house.limiter, facts, params, now)
             except Refused as refused:
-                log.info("refused", reason=refused.reason.value, address=facts.origin.client_ip)
                 if refused.reason in login.WRONG_SECRET:
                     self.house.limiter.failed(SHARED_SECRET, facts.source, now)
-                self._refuse(link, request.id, refused, protocol, facts, None, now)
+                self._refuse(link, request.id, refused, params, facts, None, now)
                 return None
         try:
             admitted = await self._admit(contact)
         except Refused as refused:
-            log.info("refused", reason=refused.reason.value, device=contact.device, address=facts.origin.client_ip)
-            self._refuse(link, request.id, refused, protocol, facts, contact.device, now)
+            self._refuse(link, request.id, refused, params, facts, contact.device, now)
             return None
         return self._welcome(link, request.id, admitted)
 
     def _refuse(
-        self, link: Link, id: FrameId, refused: Refused, protocol: int, facts: Facts, device: str | None, now: int
+        self, link: Link, id: FrameId, refused: Refused, params: ConnectParams, facts: Facts, device: str | None, now: int
     ) -> None:
+        """Turn a connection away: note it, and tell it no more than why, whether to come again, and a reference (L8)."""
+        log.info("refused", reason=refused.reason.value, device=device, address=facts.origin.client_ip)
         self.metrics.refused("login", refused.reason)
+        if evidence.marks(refused.reason, refused.details):
+            if "reference" not in refused.details:
+                met = evidence.of_stranger(facts, params, refused.reason, now)
+                refused.details["reference"] = self.house.activity.refuse(met)
+            refused.details["terminal"] = refused.saying.terminal
         limiter, wait = self.house.limiter, None
         if refused.reason is Reason.RATE_LIMITED:
             shared = limiter.retry_after(SHARED_SECRET, facts.source, now)
@@ -315,7 +320,7 @@ class Gateway:
             # Clients act on the words of a close reason, and an operator's message may hold any.
             text = "device locked"
         code = 1002 if refused.reason is Reason.PROTOCOL_MISMATCH else 1008
-        _turn_away(link, refusal(id, refused, protocol=protocol, retry_after_ms=wait), text, code)
+        _turn_away(link, refusal(id, refused, protocol=min(4, params.max_protocol), retry_after_ms=wait), text, code)
 
     async def _admit(self, contact: Contact) -> Admitted:
         """Judge a contact and, where pairing is what it lacks, let it ask. Raises `Refused`."""
@@ -395,7 +400,7 @@ class Gateway:
             tokens = bootstrap.handed(enrolment, state, contact, self.service.keyring)
         if needs:
             reason = PAIRING_REASONS[needs[0]]
-            self._remember(contact, verdict, reason, now)
+            self._remember(contact, state, verdict, reason, now)
             raise login.pairing_required(contact, state, reason)
         token = state.token(contact.role)
         return Admitted(contact, bootstrap.METHOD, state, position, token.issue if token else None, code, tokens)
@@ -413,31 +418,28 @@ class Gateway:
     def _turned_down(self, contact: Contact, state: Device, presented: Presented, verdict: Verdict, now: int) -> Refused:
         reason = verdict.reason or Reason.AUTH_REQUIRED
         login.note_failure(self.house.limiter, contact, presented, now, paired=state.grant is not None)
-        known = state.grant is not None or state.pending is not None or state.lock is not None
-        # Whoever shows a code of ours that is no good is somebody an operator has sent here.
-        known = known or (presented.offered is not None and presented.offered.code is not None)
-        reference = self._remember(contact, verdict, reason, now) if known else None
+        reference = self._remember(contact, state, verdict, reason, now)
         if reason is Reason.DEVICE_LOCKED and state.lock is not None:
             return locked_out(state.lock, reference)
         return login.unauthorized(self.rules, contact.params, reason, reference)
 
-    def _remember(self, contact: Contact, verdict: Verdict, reason: Reason, now: int) -> str:
-        """Keep a refusal that a paired or asking device met, with the rules tried, under the reference it is given."""
-        seen = RefusedContact(
-            at=now,
-            device=contact.device,
-            proven=True,
-            address=contact.facts.origin.client_ip,
-            reason=reason.value,
-            code=SAYINGS[reason].detail or SAYINGS[reason].code,
-            role=contact.role,
-            scopes=contact.scopes,
-            trace=verdict.steps,
-            presented=verdict.presented,
+    def _remember(self, contact: Contact, state: Device, verdict: Verdict, reason: Reason, now: int) -> str:
+        """Keep a refusal that a proven key met, with the rules tried, under the reference it is given."""
+        notes, desk = self.house.activity, self.service.desk
+        met = evidence.of_device(
+            contact,
+            state,
+            verdict,
+            reason,
+            now,
+            notes=notes,
             wanted=login.wanted(contact, self.service.under),
-            position=max(self.service.desk.position, self.service.desk.written),
+            position=max(desk.position, desk.written),
         )
-        return self.house.activity.refuse(seen)
+        reference = notes.refuse(met)
+        if met.reuse is not None:
+            log.warning("ended token shown", device=contact.device, issue=met.reuse.issue, how=met.reuse.how, reference=reference)
+        return reference
 
     async def _ask(
         self, contact: Contact, state: Device, position: int, method: Method, verdict: Verdict, now: int
@@ -474,7 +476,7 @@ class Gateway:
             _, verdict = self._credential(contact, state, now, offered)
         if verdict.needs:
             reason = PAIRING_REASONS[blocking(verdict.needs, command.silence)]
-            self._remember(contact, verdict, reason, now)
+            self._remember(contact, state, verdict, reason, now)
             raise login.pairing_required(contact, state, reason)
         return state, position
 
@@ -500,7 +502,7 @@ class Gateway:
         if admitted.state is not None and contact.device is not None:
             token = admitted.state.token(contact.role)
             # Who came by the present token has just shown it; who came by its predecessor is handed the present one.
-            present = token is not None and admitted.issue == token.issue
+            present = admitted.method == "device-token" and token is not None and admitted.issue == token.issue
             shown = contact.candidate if present else None
             value = shown or service.keyring.token_of(admitted.state, contact.device, contact.role)
         scopes = token.scopes if token and value and contact.protocol < 4 else contact.scopes

@@ -64,6 +64,11 @@ class Refusal:
     def details(self) -> dict[str, Any]:
         return (self.error or {}).get("details") or {}
 
+    @property
+    def told(self) -> dict[str, Any]:
+        """The details without what is ours: the reference, and whether trying again is in vain."""
+        return {key: value for key, value in self.details.items() if key not in {"reference", "terminal"}}
+
 
 @dataclass
 class Call:

@@ -85,7 +85,7 @@ async def test_a_proof_that_does_not_hold_is_refused_before_anything_else_is_rep
     before = len(await w.records())
     refused = await w.outside(w.device(), **how)
     assert (refused.error["code"], refused.message) == ("INVALID_REQUEST", message)
-    assert refused.details == {"code": code, "reason": reason}
+    assert refused.told == {"code": code, "reason": reason}
     assert (refused.code, refused.reason) == (1008, message)
     assert len(await w.records()) == before
 
@@ -95,7 +95,7 @@ async def test_a_proof_is_fresh_for_two_minutes_of_the_servers_clock(world):
     w = await world()
     stale = await w.outside(w.device(), signed_at=w.clock() - 121_000)
     assert stale.message == "device signature expired"
-    assert stale.details == {"code": "DEVICE_AUTH_SIGNATURE_EXPIRED", "reason": "device-signature-stale"}
+    assert stale.told == {"code": "DEVICE_AUTH_SIGNATURE_EXPIRED", "reason": "device-signature-stale"}
     assert stale.code == 1008
     await w.inside(w.device(), signed_at=w.clock() - 118_000)
     await w.inside(w.device(), signed_at=w.clock() + 118_000)
@@ -148,7 +148,7 @@ async def test_a_device_without_a_credential_is_told_which_one_is_missing(world)
     refused = await w.outside(w.device(), auth=None, client=CLI)
     text = "unauthorized: gateway token missing (set gateway.remote.token to match gateway.auth.token)"
     assert (refused.error["code"], refused.message) == ("INVALID_REQUEST", text)
-    assert refused.details == auth("AUTH_TOKEN_MISSING", "token_missing", False, "update_auth_configuration")
+    assert refused.told == auth("AUTH_TOKEN_MISSING", "token_missing", False, "update_auth_configuration")
     assert (refused.code, refused.reason) == (1008, text)
 
 
@@ -164,14 +164,14 @@ async def test_a_wrong_token_without_a_device_can_not_be_retried_with_one(world)
     """AU-05."""
     w = await world()
     refused = await w.outside(None, auth={"token": "wrong"})
-    assert refused.details == auth("AUTH_TOKEN_MISMATCH", "token_mismatch", False, "update_auth_credentials")
+    assert refused.told == auth("AUTH_TOKEN_MISMATCH", "token_mismatch", False, "update_auth_credentials")
 
 
 async def test_a_wrong_token_with_a_device_can_be_retried_with_its_own(world):
     """Protocol §4.3: retry_with_device_token where a token alone was wrong, paired or not."""
     w = await world()
     refused = await w.outside(w.device(), auth={"token": "wrong"})
-    assert refused.details == auth("AUTH_TOKEN_MISMATCH", "token_mismatch", True, "retry_with_device_token")
+    assert refused.told == auth("AUTH_TOKEN_MISMATCH", "token_mismatch", True, "retry_with_device_token")
 
 
 async def test_a_wrong_device_token_is_blamed_where_it_was_given_as_such(world):
@@ -180,7 +180,7 @@ async def test_a_wrong_device_token_is_blamed_where_it_was_given_as_such(world):
     refused = await w.outside(w.device(), auth={"token": "wrong", "deviceToken": "wrong"})
     text = "unauthorized: device token mismatch (rotate/reissue device token)"
     assert refused.message == text
-    assert refused.details == auth("AUTH_DEVICE_TOKEN_MISMATCH", "device_token_mismatch", False, "update_auth_credentials")
+    assert refused.told == auth("AUTH_DEVICE_TOKEN_MISMATCH", "device_token_mismatch", False, "update_auth_credentials")
     assert (refused.code, refused.reason) == (1008, text)
 
 
@@ -199,7 +199,7 @@ async def test_a_password_admits_in_password_mode(world):
     assert client.token
     refused = await w.outside(w.device(), auth={"password": "wrong"}, client=CLI)
     assert refused.message.startswith("unauthorized: gateway password mismatch (")
-    assert refused.details == auth("AUTH_PASSWORD_MISMATCH", "password_mismatch", False, "update_auth_credentials")
+    assert refused.told == auth("AUTH_PASSWORD_MISMATCH", "password_mismatch", False, "update_auth_credentials")
 
 
 async def test_in_mode_none_a_device_is_enough_and_nothing_else_is(world):
@@ -248,7 +248,7 @@ async def test_a_node_always_needs_a_device(world):
     w = await world()
     refused = await w.outside(None, role="node")
     assert (refused.error["code"], refused.message) == ("NOT_PAIRED", "device identity required")
-    assert refused.details == {"code": "DEVICE_IDENTITY_REQUIRED"}
+    assert refused.told == {"code": "DEVICE_IDENTITY_REQUIRED"}
     assert refused.code == 1008
 
 
@@ -258,7 +258,7 @@ async def test_a_control_ui_needs_a_device(world):
     refused = await w.outside(None, client=UI, headers=PAGE)
     text = "control ui requires device identity (use HTTPS or localhost secure context)"
     assert (refused.error["code"], refused.message) == ("INVALID_REQUEST", text)
-    assert refused.details == {"code": "CONTROL_UI_DEVICE_IDENTITY_REQUIRED"}
+    assert refused.told == {"code": "CONTROL_UI_DEVICE_IDENTITY_REQUIRED"}
     assert (refused.code, refused.reason) == (1008, text)
 
 
@@ -303,9 +303,8 @@ async def test_a_good_token_that_is_too_narrow_is_not_called_a_wrong_one(world):
     token = (await w.inside(device, scopes=("operator.read",))).token
     refused = await w.by_token(device, token, scopes=("operator.write",), remote=True)
     assert refused.message == "unauthorized: device token scope mismatch (re-pair or approve scope upgrade)"
-    seen = dict(refused.details)
-    assert len(seen.pop("reference")) == 8
-    assert seen == auth("AUTH_SCOPE_MISMATCH", "scope_mismatch", False, "review_auth_configuration")
+    assert len(refused.details["reference"]) == 8
+    assert refused.told == auth("AUTH_SCOPE_MISMATCH", "scope_mismatch", False, "review_auth_configuration")
     assert (await w.opened.service.views.pending()).rows == ()
     await w.inside(device, auth={"token": token, "deviceToken": token}, scopes=("operator.read",))
 
@@ -343,7 +342,7 @@ async def test_a_device_token_without_the_key_is_worthless(world):
     w = await world()
     token = (await w.inside(w.device(), scopes=("operator.read",))).token
     refused = await w.outside(None, auth={"token": token})
-    assert refused.details == auth("AUTH_TOKEN_MISMATCH", "token_mismatch", False, "update_auth_credentials")
+    assert refused.told == auth("AUTH_TOKEN_MISMATCH", "token_mismatch", False, "update_auth_credentials")
 
 
 async def test_a_right_token_does_not_excuse_another_platform(world):

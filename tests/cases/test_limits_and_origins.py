@@ -26,7 +26,7 @@ async def test_after_too_many_wrong_secrets_an_address_must_wait_even_with_the_r
     locked = await w.outside(who(), remote=True)
     text = "unauthorized: too many failed authentication attempts (retry later)"
     assert (locked.error["code"], locked.message) == ("INVALID_REQUEST", text)
-    assert locked.details == {
+    assert locked.told == {
         "code": "AUTH_RATE_LIMITED",
         "authReason": "rate_limited",
         "canRetryWithDeviceToken": False,
@@ -135,7 +135,7 @@ async def test_any_other_page_may_not(world, headers, why):
     refused = await w.outside(w.device(), client=UI, headers=headers)
     assert refused.error["code"] == "INVALID_REQUEST"
     assert refused.message.startswith("origin not allowed (")
-    assert refused.details == {"code": "CONTROL_UI_ORIGIN_NOT_ALLOWED", "reason": why}
+    assert refused.told == {"code": "CONTROL_UI_ORIGIN_NOT_ALLOWED", "reason": why}
     assert (refused.code, refused.reason) == (1008, refused.message[:120])
     assert await w.records("request.opened") == []
 

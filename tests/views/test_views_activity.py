@@ -122,7 +122,7 @@ def test_the_ring_is_bounded_and_claims_give_way_first() -> None:
         ring.add(contact(number, A, role=f"role {number}"), f"A{number}")
     assert [f"A{number}" in ring for number in range(6)] == [False, False, True, True, True, True]
     for number in range(50):
-        ring.add(contact(number, f"claimed {number}", proven=False), f"C{number}")
+        ring.add(contact(number, f"claimed {number}", proven=False, address=f"10.0.0.{number}"), f"C{number}")
     assert len(ring) == 10
     assert all(f"A{number}" in ring for number in range(2, 6))
     assert [f"C{number}" in ring for number in (43, 44, 49)] == [False, True, True]
@@ -134,6 +134,17 @@ def test_the_ring_is_bounded_and_claims_give_way_first() -> None:
     assert len(ring) == 10
     assert "P19" in ring
     assert "A5" not in ring
+
+
+def test_what_a_stranger_calls_itself_makes_no_other_contact() -> None:
+    """A fresh device id costs nothing: a stranger is counted by its address, and shown as what it said last."""
+    ring = Ring()
+    told = {ring.add(contact(n, f"made up {n}", proven=False, scopes=(f"s{n}",)), f"C{n}") for n in range(100)}
+    assert (told, len(ring)) == ({"C0"}, 1)
+    ((kept,), _) = ring.changes()
+    assert (kept.count, kept.device) == (100, "made up 99")
+    ring.forget("made up 99")
+    assert len(ring) == 0
 
 
 def test_what_strangers_choose_is_clipped() -> None:
