@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .durations import DURATION
+from .moments import Params, as_of, at_option
 from .options import Reach, Words, reaching, recorded
 from .running import answer
 from .voice import Failure, Told, age, clock, duration, fields, moment, plain, table
@@ -88,10 +89,11 @@ def new(
 
 @enroll.command("list")
 @click.option("--all", "everything", is_flag=True, help="Also those that can be used no more.")
+@at_option
 @reaching
-def list_(everything: bool, reach: Reach) -> None:
-    """List the setup codes that can be used."""
-    answer(lambda: _list(reach, everything), reach.as_json)
+def list_(everything: bool, at: Params | None, reach: Reach) -> None:
+    """List the setup codes that can be used, or could be then."""
+    answer(lambda: _list(reach, everything, at), reach.as_json)
 
 
 @enroll.command("show")
@@ -129,17 +131,17 @@ async def _new(reach: Reach, wanted: dict[str, Any], words: Words, bare: bool, p
     return Told(result, text, ("The setup code is shown this once: whoever reads it can let a device in.",))
 
 
-async def _list(reach: Reach, everything: bool) -> Told:
+async def _list(reach: Reach, everything: bool, at: Params | None) -> Told:
     from .door import open_door
 
     async with open_door(reach, fallback=True) as door:
-        result = await door.call("enroll.list", {"all": everything})
-    held = _entries(result)
+        result = await door.call("enroll.list", {"all": everything, **(at or {})})
+    held, then = _entries(result), result.get("recordedAtMs")
+    said = f"\n\n{as_of(result.get('position'), then, True)}" if at else ""
     if not held:
-        return Told(
-            result, "No setup code." if everything else "No setup code can be used. See the others: pairing enroll list --all"
-        )
-    now = clock()
+        none = "No setup code." if everything else "No setup code can be used. See the others: pairing enroll list --all"
+        return Told(result, none + said)
+    now = then if isinstance(then, int) else clock()
     rows = [
         (
             str(entry.get("enrolmentId", "?"))[:12],
@@ -152,7 +154,7 @@ async def _list(reach: Reach, everything: bool) -> Told:
         )
         for entry in held
     ]
-    return Told(result, table(("Id", "Label", "State", "Gives", "Redeemed", "Expires", "Minted by"), rows))
+    return Told(result, table(("Id", "Label", "State", "Gives", "Redeemed", "Expires", "Minted by"), rows) + said)
 
 
 async def _show(reach: Reach, text: str) -> Told:

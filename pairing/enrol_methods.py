@@ -9,13 +9,14 @@ from typing import Annotated, Any, Final, Literal, TypeAlias
 import msgspec
 from msgspec import Struct
 
-from . import authority, ids, setup_code
+from . import authority, ids, moments, setup_code
 from .authority import ADMIN, PAIRING, Target
 from .commands import Mint, VoidCode
 from .enrolment import LIFE_MS, LONGEST_MS, MOST_USES, PROFILES
 from .events import Personal
 from .identity import b64url
 from .listing import EnrolmentRow, HolderRow
+from .moments import AsOf
 from .reach import default_address
 from .refusals import Reason, Refused
 from .service import Call, Method, Params, Reasoned, Receipt, receipt
@@ -59,8 +60,8 @@ class EnrolRevokeParams(Reasoned, frozen=True, kw_only=True):
     enrolment_id: Name
 
 
-class EnrolListParams(Params, frozen=True, kw_only=True):
-    """`all`: also those that can be used no more."""
+class EnrolListParams(AsOf, frozen=True, kw_only=True):
+    """`all`: also those that can be used no more; of the past, that could not be used any more then."""
 
     all: bool = False
 
@@ -131,10 +132,11 @@ class EnrolNew(Struct, frozen=True, rename="camel", omit_defaults=True, kw_only=
         return [("enrolment", self.enrolment), ("setup_code", "…")]
 
 
-class EnrolList(Struct, frozen=True, kw_only=True):
-    """The answer to `enroll.list`, newest first, true at `position`."""
+class EnrolList(Struct, frozen=True, rename="camel", omit_defaults=True, kw_only=True):
+    """The answer to `enroll.list`, newest first, true at `position`; of the past also when that was recorded."""
 
     position: int
+    recorded_at_ms: int | None = None
     enrolments: tuple[EnrolEntry, ...]
 
 
@@ -235,9 +237,15 @@ async def setup_status(call: Call[SetupStatusParams]) -> SetupStatus:
 async def enrol_list(call: Call[EnrolListParams]) -> EnrolList:
     """List the setup codes that can be used, or all."""
     _permit_reading(call)
-    found, now = await call.service.views.enrolments(), call.service.clock()
+    when = await moments.of(call)
+    found = await call.service.views.enrolments(at=when.at)
+    now = (when.recorded_at or 0) if when.past else call.service.clock()
     shown = tuple(entry(row, now) for row in found.rows)
-    return EnrolList(position=found.position, enrolments=tuple(e for e in shown if call.params.all or e.state == "open"))
+    return EnrolList(
+        position=found.position,
+        recorded_at_ms=when.recorded_at if when.past else None,
+        enrolments=tuple(e for e in shown if call.params.all or e.state == "open"),
+    )
 
 
 async def enrol_show(call: Call[EnrolCodeParams]) -> EnrolShown:

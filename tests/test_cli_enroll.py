@@ -101,6 +101,19 @@ def test_a_picture_holds_the_code() -> None:
     assert set("".join(c for c in drawn if c not in "\x1b[0123456789;m\n")) <= set(" █▀▄")
 
 
+def test_the_codes_of_the_past_are_listed_as_they_were(house: House) -> None:
+    """A code that was taken back since could be used then."""
+    minted = mint(house, "--label", "fair")["enrolment"]["enrolmentId"]
+    then = house.json("enroll", "list")["position"]
+    house.say("enroll", "revoke", "fair")
+    assert minted not in [entry["enrolmentId"] for entry in house.json("enroll", "list")["enrolments"]]
+    found = house.json("enroll", "list", "--at", str(then))
+    assert minted in [entry["enrolmentId"] for entry in found["enrolments"]]
+    assert (found["position"], found["recordedAtMs"] > 0) == (then, True)
+    assert f"As of position {then}, recorded " in house.say("enroll", "list", "--at", str(then))
+    assert house.json("enroll", "list", "--at", "999999", exit=Exit.NOT_FOUND)["error"]["reason"] == "no-such-moment"
+
+
 def test_a_code_is_taken_back_by_id_start_or_label(house: House) -> None:
     """L14: what is ambiguous is listed and changes nothing; what is over says so."""
     first = mint(house, "--label", "twin")["enrolment"]["enrolmentId"]
