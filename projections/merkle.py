@@ -32,6 +32,8 @@ _VERSION = zlib.crc32(_SCHEMA.encode()) >> 1 | 1
 # Rows between two turns of the event loop, and between two commits.
 _STEP = 2 * WIDTH
 _TURN = 128 * WIDTH
+# Waits for another process's lock, and new beginnings, before memory has to do.
+_PATIENCE = 40
 _REPAIRS = 3
 
 T = TypeVar("T")
@@ -48,13 +50,19 @@ class MerkleTree:
 
     async def prove(self, size: int, work: Callable[[Nodes], T]) -> T:
         """Return what `work` makes of the tree of the first `size` rows. Raises `StreamDamaged`, `RowsChanged`, `LogError`."""
+        waits = repairs = 0
         async with self._lock:
-            for _ in range(_REPAIRS):
+            while True:
                 try:
                     return await self._prove(await self._opened(), size, work)
                 except sqlite3.Error as error:
-                    await self._mend(error)
-            return await self._prove(await self._opened(), size, work)
+                    if self._path is None:
+                        raise
+                    if expendable.busy(error) and waits < _PATIENCE:
+                        waits += 1
+                        continue
+                    repairs += 1
+                    await self._mend(error, anew=expendable.damaged(error) and repairs <= _REPAIRS)
 
     async def close(self) -> None:
         """Let go of the file."""
@@ -72,19 +80,16 @@ class MerkleTree:
                 self._db = await expendable.connect(None, _SCHEMA, _VERSION)
         return self._db
 
-    async def _mend(self, error: sqlite3.Error) -> None:
-        """Wait for another process, begin a damaged file anew, or go on in memory."""
-        if self._path is None:
-            raise error
-        if expendable.busy(error):
-            return
-        log.warning("the tree over the log is begun anew", path=str(self._path), error=str(error))
+    async def _mend(self, error: sqlite3.Error, *, anew: bool) -> None:
+        """Begin a damaged file anew, or go on in memory."""
+        says = "is begun anew" if anew else "is kept in memory"
+        log.warning(f"the tree over the log {says}", path=str(self._path), error=str(error))
         unlike = expendable.inode(self._path)
         await self.close()
-        if not expendable.damaged(error):
+        if anew:
+            self._db = await expendable.connect(self._path, _SCHEMA, _VERSION, unlike)
+        else:
             self._path = None
-            return
-        self._db = await expendable.connect(self._path, _SCHEMA, _VERSION, unlike)
 
     # --- following ---
 

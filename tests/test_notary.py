@@ -184,3 +184,18 @@ async def test_a_position_that_is_not_there_has_no_receipt(house: House) -> None
         with pytest.raises(Refused, match=f"no event at position {position}; the last is 5") as caught:
             await house.notary.receipt(position)
         assert caught.value.reason is Reason.UNKNOWN_POSITION
+
+
+async def test_another_process_at_the_tree_costs_patience_and_no_proof(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the lock is not had in time the tree is built in memory; the root is the same."""
+    monkeypatch.setattr("projections.merkle._PATIENCE", 1)
+    monkeypatch.setattr("projections.expendable.BUSY_MS", 1)
+    await house.grow(300)
+    await house.notary.checkpoint()
+    await house.tree.close()
+    await house.grow(600)
+    assert house.path is not None
+    with closing(sqlite3.connect(house.path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        signed = await house.notary.checkpoint()
+    assert signed.checkpoint.root == await house.plain_root(600)
