@@ -7,7 +7,7 @@ vouches for it, read from the right (N8).
 import re
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import Final, Literal, Protocol, TypeAlias
 
 from msgspec import Struct
@@ -36,11 +36,6 @@ class Networks(Struct, frozen=True):
     """Addresses and CIDR blocks. IPv4-mapped blocks are held as IPv4."""
 
     blocks: tuple[Network, ...] = ()
-
-    @classmethod
-    def of(cls, texts: Iterable[str]) -> "Networks":
-        """Read blocks; bits right of the prefix are ignored. Raises ValueError, naming the text that is none."""
-        return cls(tuple(_reduced(ip_network(text.strip(), strict=False)) for text in texts))
 
     def __contains__(self, ip: IP) -> bool:
         return any(ip in block for block in self.blocks)
@@ -184,14 +179,6 @@ def _passes_on(hop: IP, trusted: TrustedProxies) -> bool:
 def _hop(entry: str) -> IP | None:
     found = _HOP.fullmatch(entry)
     return parse_ip(found[1] or found[2] or found[3]) if found else None
-
-
-def _reduced(network: Network) -> Network:
-    if isinstance(network, IPv6Network) and network.prefixlen >= _MAPPED_BITS:
-        mapped = network.network_address.ipv4_mapped
-        if mapped is not None:
-            return IPv4Network((int(mapped), network.prefixlen - _MAPPED_BITS))
-    return network
 
 
 def _page(text: str) -> str | None:
