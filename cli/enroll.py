@@ -280,7 +280,7 @@ def _number(value: Any) -> int | None:
 
 
 def _picture(code: str) -> str:
-    """Return a QR picture in half blocks, dark on light whatever the terminal's colours are."""
+    """Return a QR picture in half blocks, light on dark as terminals mostly are; readers take it either way."""
     from io import StringIO
 
     import segno

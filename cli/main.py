@@ -20,7 +20,7 @@ COMMANDS = {
     "could": (".could:could", "Say whether a device could do something, and prove it."),
     "explain": (".explain:explain", "Say why a device is let in or not, and what to do next."),
     "hooks": (".hooks:hooks", "Send events to other programs as they happen."),
-    "enroll": (".enroll:enroll", "Mint and manage setup codes for new devices."),
+    "enroll": (".enroll:enroll", "Mint, list, show and revoke setup codes."),
     "connect": (".connect:connect", "Connect to a gateway as a device."),
     "config": (".config:config", "Show and change the settings."),
     "restore": (".restore:restore", "Go back to how everything stood, without bringing a dead secret to life."),

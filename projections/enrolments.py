@@ -31,7 +31,7 @@ End: TypeAlias = EnrolmentRevoked | EnrolmentExpired | EnrolmentOverused
 
 
 class Minted(Struct, frozen=True, gc=False):
-    """A code. `roles` and `scopes` are JSON; the actor is who minted it. Times in ms."""
+    """A code. `roles` and `scopes` are JSON; the actor is who minted it; `redeemed` counts uses since then. Times in ms."""
 
     code: str
     profile: str
@@ -47,6 +47,7 @@ class Minted(Struct, frozen=True, gc=False):
     revoked_at: int | None = None
     expired_at: int | None = None
     overuses: int = 0
+    redeemed: int = 0
 
 
 class Held(Struct, frozen=True, gc=False):
@@ -67,12 +68,13 @@ CREATE TABLE enrolments (
     from_position INTEGER PRIMARY KEY, to_position INTEGER, node INTEGER NOT NULL,
     stream INTEGER NOT NULL, code TEXT NOT NULL, profile TEXT NOT NULL, roles TEXT NOT NULL, scopes TEXT NOT NULL,
     uses INTEGER NOT NULL, approves INTEGER NOT NULL, label TEXT, actor_kind TEXT, actor_id TEXT,
-    issued_at INTEGER NOT NULL, expires_at INTEGER NOT NULL, revoked_at INTEGER, expired_at INTEGER, overuses INTEGER NOT NULL
+    issued_at INTEGER NOT NULL, expires_at INTEGER NOT NULL, revoked_at INTEGER, expired_at INTEGER, overuses INTEGER NOT NULL,
+    redeemed INTEGER NOT NULL
 ) STRICT;
 CREATE INDEX enrolments_node ON enrolments (node, to_position);
 CREATE INDEX enrolments_stream ON enrolments (stream);
 CREATE INDEX enrolments_expiry ON enrolments (expires_at)
-    WHERE to_position IS NULL AND revoked_at IS NULL AND expired_at IS NULL;
+    WHERE to_position IS NULL AND revoked_at IS NULL AND expired_at IS NULL AND redeemed < uses;
 CREATE TABLE holders (
     from_position INTEGER PRIMARY KEY, to_position INTEGER, node INTEGER NOT NULL,
     stream INTEGER NOT NULL, device TEXT NOT NULL, roles TEXT NOT NULL,

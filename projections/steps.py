@@ -287,11 +287,14 @@ def _holder(sheets: Sheets, stream: int, read: Read, event: enrolments.Step) -> 
     after = enrolments.held(before, event)
     if after is not None and after != before:
         sheets.holders.put((stream, event.device), after, read.record.position)
+    code = sheets.enrolments.row((stream,))
+    if code is not None and isinstance(event, EnrolmentRedeemed) and (before is None or before.redeemed_at is None):
+        sheets.enrolments.put((stream,), replace(code, redeemed=code.redeemed + 1), read.record.position)
 
 
 _NODE, _ENROLMENT = node_stream(""), enrolment_stream("")
 _CODE_ENDED = Step(_code_ended, ("enrolments",), _ENROLMENT)
-_HOLDER = Step(_holder, ("holders",), _ENROLMENT)
+_HOLDER = Step(_holder, ("holders", "enrolments"), _ENROLMENT)
 _ENDED = Step(_ended, ("requests",))
 _TOKEN = Step(_token, ("devices", "tokens"))
 

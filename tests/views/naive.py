@@ -223,7 +223,7 @@ class Naive:
         if isinstance(event, EnrolmentIssued):
             actor, label = decode_meta(record).actor, person.label if person else None
             self.codes[code] = {"event": event, "label": label, "actor": actor, "position": position}
-            self.codes[code] |= {"revoked": None, "expired": None, "overuses": 0}
+            self.codes[code] |= {"revoked": None, "expired": None, "overuses": 0, "redeemed": 0}
         elif isinstance(event, EnrolmentRevoked) and row:
             row |= {"revoked": at, "position": position}
         elif isinstance(event, EnrolmentExpired) and row:
@@ -231,7 +231,11 @@ class Naive:
         elif isinstance(event, EnrolmentOverused) and row:
             row |= {"overuses": row["overuses"] + 1, "position": position}
         elif isinstance(event, EnrolmentBound | EnrolmentRedeemed | EnrolmentDelivered | EnrolmentAcknowledged):
-            self._take_holder(self.holders.setdefault(code, {}), event, position)
+            held = self.holders.setdefault(code, {})
+            new = not held.get(event.device, {}).get("redeemed")
+            if row and new and isinstance(event, EnrolmentRedeemed):
+                row |= {"redeemed": row["redeemed"] + 1, "position": position}
+            self._take_holder(held, event, position)
 
     def _take_holder(self, held: dict[str, dict[str, Any]], event: Any, position: int) -> None:
         new = {"roles": set(), "bound": event.at, "redeemed": None, "delivered": None, "acknowledged": None, "position": position}
@@ -262,9 +266,8 @@ class Naive:
 
     def overdue_codes(self, now: int) -> set[str]:
         found = set()
-        for code, row in self.codes.items():
-            redeemed = sum(h["redeemed"] is not None for h in self.holders.get(code, {}).values())
-            over = row["revoked"] is not None or row["expired"] is not None or redeemed >= row["event"].uses
+        for row in self.codes.values():
+            over = row["revoked"] is not None or row["expired"] is not None or row["redeemed"] >= row["event"].uses
             if row["event"].expires_at < now and not over:
                 found.add(row["event"].code)
         return found
