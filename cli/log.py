@@ -37,14 +37,14 @@ for _command in (checkpoint, receipt, key, export, bring_in, backup):
     log.add_command(_command)
 
 
-@log.command("status")
+@log.command("status", short_help="Say where it is and how far it goes.")
 @reaching
 def status(reach: Reach) -> None:
     """Say where the log is, how far it goes, what its last row is, and by which key it is signed for."""
     answer(lambda: _status(reach), reach.as_json)
 
 
-@log.command("verify")
+@log.command("verify", short_help="Check every row, and the end by a checkpoint.")
 @click.option(
     "--checkpoint", type=click.Path(path_type=Path), metavar="FILE", help='One that was kept elsewhere; "-" is standard input.'
 )

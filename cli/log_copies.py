@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from .log_door import Progress, _Here, _There
 
 
-@click.command("export")
+@click.command("export", short_help="Write lines of JSON that anybody can check.")
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--from", "first", type=click.IntRange(min=1), metavar="POSITION", help="The first row (1).")
 @click.option("--to", "last", type=click.IntRange(min=1), metavar="POSITION", help="The last row (the log's last).")
@@ -36,7 +36,7 @@ def export(file: Path, first: int | None, last: int | None, redact: bool, reach:
     answer(lambda: _free(_export(reach, file, first, last, redact)), reach.as_json)
 
 
-@click.command("import")
+@click.command("import", short_help="Make a new state folder of a backup or an export.")
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option(
     "--into", "folder", required=True, type=click.Path(path_type=Path), help="The new state folder; empty, or not there."
@@ -51,7 +51,7 @@ def bring_in(file: Path, folder: Path, with_key: bool, as_json: bool) -> None:
     answer(lambda: _free(_import(file, folder, with_key)), as_json)
 
 
-@click.command("backup")
+@click.command("backup", short_help="Copy the log beside its writers, checked whole.")
 @click.argument("file", required=False, type=click.Path(path_type=Path))
 @click.option("--with-key", is_flag=True, help="Write the gateway key beside it, to FILE.key. Whoever has both can make tokens.")
 @reaching

@@ -13,7 +13,7 @@ from .voice import Told, fields, plain
 _out = click.option("--out", type=click.Path(path_type=Path), metavar="FILE", help='Where to write it; "-" is standard output.')
 
 
-@click.command("checkpoint")
+@click.command("checkpoint", short_help="Sign for the log as it stands.")
 @_out
 @click.option(
     "--since", type=click.Path(path_type=Path), metavar="FILE", help="An older checkpoint, to be shown to be its beginning."
@@ -28,7 +28,7 @@ def checkpoint(out: Path | None, since: Path | None, reach: Reach) -> None:
     answer(lambda: _checkpoint(reach, out, since), reach.as_json)
 
 
-@click.command("receipt")
+@click.command("receipt", short_help="Prove one event to somebody without the log.")
 @click.argument("position", type=click.IntRange(min=1))
 @_out
 @reaching
@@ -41,7 +41,7 @@ def receipt(position: int, out: Path | None, reach: Reach) -> None:
     answer(lambda: _receipt(reach, position, out), reach.as_json)
 
 
-@click.command("key")
+@click.command("key", short_help="Print the public keys of its checkpoints.")
 @reaching
 def key(reach: Reach) -> None:
     """Print the verifier keys of this log's checkpoints, the present one first. They are public."""
