@@ -87,7 +87,9 @@ def _wire(error: WireRefusal) -> Failure:
 def _fields(error: WireRefusal) -> dict[str, Any]:
     outcome = error.details.get("outcome")
     fate = f"It was {plain(outcome)}. See what is open: {_LIST}" if outcome else f"See what is open: {_LIST}"
-    return {"fate": fate, "request": "<request>", **error.fields}
+    # What a hint speaks of may stand in the details alone.
+    told = {name: value for name, value in error.details.items() if isinstance(value, str | int)}
+    return {"fate": fate, **told, "request": "<request>", **error.fields}
 
 
 def _no(reason: Reason, message: str, hint: str, details: dict[str, Any]) -> Failure:

@@ -26,7 +26,7 @@ _OUTCOMES = {
 }
 
 
-@click.command("restore", short_help="Go back to how everything stood, without bringing a dead secret to life.")
+@click.command("restore", short_help="Go back to how everything stood, bringing no dead secret to life.")
 @click.option("--to", "then", type=MOMENT, required=True, metavar="POSITION|TIME", help="1234, 2h, 'yesterday 14:00'.")
 @click.option("--device", metavar="DEVICE", help="Of this device alone.")
 @click.option("--yes", is_flag=True, help="Do it; without it the plan is shown and nothing is done.")

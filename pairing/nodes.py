@@ -305,7 +305,7 @@ def _restore(state: NodeState, c: RestoreNode) -> Events:
     ruling = authority.may(verb, c.by, Target(c.node, ((OPERATOR, required_scopes(commands)),)))
     if not ruling.allowed:
         reason = Reason.UNDO_DENIED if c.epoch is None else Reason.RESTORE_DENIED
-        raise Refused(reason, scope=ruling.scope, details={"missingScope": ruling.scope} if ruling.scope else {})
+        raise Refused(reason, scope=ruling.scope or authority.ADMIN, details={"missingScope": ruling.scope or authority.ADMIN})
     if then is None:
         return () if now is None else (NodeAbandoned(at=c.now, to=c.to, epoch=c.epoch, issue=now.issue),)
     if now is not None and set(now.caps) == set(then.caps) and set(now.commands) == set(then.commands):

@@ -165,4 +165,4 @@ def _permit(c: RestoreDevice, access: tuple[tuple[str, tuple[str, ...]], ...]) -
     ruling = authority.may(verb, c.by, Target(c.device, access))
     if not ruling.allowed:
         reason = Reason.UNDO_DENIED if c.epoch is None else Reason.RESTORE_DENIED
-        raise Refused(reason, scope=ruling.scope, details={"missingScope": ruling.scope} if ruling.scope else {})
+        raise Refused(reason, scope=ruling.scope or authority.ADMIN, details={"missingScope": ruling.scope or authority.ADMIN})

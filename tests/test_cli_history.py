@@ -158,3 +158,13 @@ def test_a_token_is_explained_and_never_shown(told: Told) -> None:
 def test_every_finding_has_its_words() -> None:
     """What the service can find, the command line can say."""
     assert set(get_args(Finding)) == set(_FINDINGS)
+
+
+def test_what_a_hint_speaks_of_is_read_from_the_gateways_details() -> None:
+    """L9: through the gateway's door a hint says as much as at the log's."""
+    from cli.failures import explained
+    from pairing.client.errors import CallRefused
+
+    failure = explained(CallRefused("INVALID_REQUEST", "no such moment: never", {"code": "NO_SUCH_MOMENT", "head": 8}))
+    assert failure is not None
+    assert "to 8." in failure.hint
