@@ -78,7 +78,12 @@ def _trials(device: str, state: Device, wanted: Wanted, now: int, means: Means) 
         why = ("--reason", "WHY") if means.terms.reasoned else ()
         answer = ("pairing", "devices", "approve", state.pending.request, *why)
         yield _Trial(answer, approve, False, "Approve what it asks for, after a look at it.", _COLLECTS)
-    yield _Trial(connect, None, True, "Connect once with the gateway's shared secret: the present token comes with the answer.")
+    token = state.token(wanted.role)
+    # Nobody here knows the value of a token that another gateway made: it cannot be handed out again.
+    if token is None or token.proof is None:
+        yield _Trial(
+            connect, None, True, "Connect once with the gateway's shared secret: the present token comes with the answer."
+        )
     if state.grant is not None:
         rotate = Rotate(
             id=means.id, now=now, by=means.caller, device=device, role=wanted.role, scopes=None, issue=means.issue, key=means.key

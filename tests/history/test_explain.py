@@ -2,16 +2,18 @@
 
 from typing import Any
 
+import click
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from cli.main import pairing
 from pairing import explain, history, ids
 from pairing.advice import Means
 from pairing.commands import Approve, Ban, Caller, CloseHandoff, ExpireIdle, Knock, Lock, Rotate, Unlock
 from pairing.decide import decide, fold
 from pairing.device import Device, evolve
-from pairing.events import Actor, DeviceAbandoned, Unknown
+from pairing.events import Actor, DeviceAbandoned, TokenImported, Unknown
 from pairing.explain import Case
 from pairing.history import read, world_at
 from pairing.identity import b64url
@@ -146,6 +148,20 @@ async def test_a_token_that_was_left_for_a_while() -> None:
     closed = await explained(past, device=OURS, token=old)
     assert closed["finding"] in {"superseded", "never-collected"}
     assert closed["parted"]["kind"] == "handoff.closed"
+
+
+async def test_a_token_that_was_brought_along_and_lost() -> None:
+    """L9: what another gateway made cannot be handed out again; only a new one helps."""
+    past = Past().pair("operator.read")
+    theirs = "t" * 43
+    token = past.device().token("operator")
+    assert token is not None
+    fields = {"at": past.now, "role": "operator", "scopes": token.scopes, "key": token.key, "created_at": past.now}
+    proof = KEYS.current.proof("device", OURS, "operator", theirs)
+    past.take(TokenImported(**fields, issue="theirs", proof=proof, rotated_at=None, revoked_at=None))  # type: ignore[arg-type]
+    assert (await explained(past, device=OURS, token=theirs))["finding"] == "let-in"
+    lost = await explained(past, device=OURS, token="x" * 43)
+    assert words(lost) == f"pairing devices rotate --device {OURS[:12]} --role operator"
 
 
 async def test_revoked() -> None:
@@ -383,6 +399,7 @@ def test_the_gateway_and_the_explanation_agree(past: Past, data: st.DataObject) 
 
 def works(past: Past, wanted: Any, step: Any) -> None:
     """Run an advised step for real, as its words say; then an approval where it says so; then the device is let in."""
+    understood(step.command)
     state, more = past.device(), {"id": ids.uuid7(past.now), "now": past.now, "by": HOST, "device": OURS}
     match step.command[1:3]:
         case ("devices", "approve"):
@@ -414,6 +431,18 @@ def works(past: Past, wanted: Any, step: Any) -> None:
                 approve = Approve(**more, request=state.pending.request, issue="b", key="k", under=wanted.under)
                 state = fold(state, decide(state, approve))
     assert judge(state, Presented(method="token"), wanted, past.now).reason is None
+
+
+def understood(words: tuple[str, ...]) -> None:
+    """The command line takes a command with exactly these words; it is not run."""
+    command: click.Command = pairing
+    name, *rest = words
+    while isinstance(command, click.Group):
+        name, *rest = rest
+        found = command.get_command(click.Context(command), name)
+        assert found is not None, words
+        command = found
+    command.make_context(name, list(rest))
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))

@@ -6,7 +6,7 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pairing.device import INITIAL, evolve
+from pairing.device import INITIAL, Barred, Device, Grant, Token, evolve
 from pairing.events import device_stream, node_stream
 from pairing.history import NOTHING, Difference, after, changes, could, difference, facts, read, state_at, use, world_at
 from tests.history.pasts import DEVICES, SCOPES, House, Past, pasts
@@ -78,6 +78,39 @@ def test_differences_add_up(past: Past, data: st.DataObject) -> None:
         assert difference(one, two) + difference(two, one) == Difference()
         events = read(past.rows(device_stream(device), node_stream(device)))
         assert summed(changes(events, a, b)) + summed(changes(events, b, c)) == summed(changes(events, a, c))
+
+
+@st.composite
+def states(draw: st.DrawFn) -> Device:
+    """Any state, as far as it matters to what was gained and lost."""
+    some = st.lists(st.sampled_from("abc"), max_size=3, unique=True).map(tuple)
+    lock = draw(
+        st.none() | st.builds(Barred, at=st.just(1), until=st.sampled_from((None, 5)), message=st.none(), ban=st.just(False))
+    )
+    grant = Grant(
+        key="k",
+        means="owner",
+        role="a",
+        roles=draw(some),
+        scopes=draw(some),
+        platform=None,
+        family=None,
+        client_id=None,
+        client_mode=None,
+        named="",
+        created_at=0,
+        approved_at=0,
+        tokens=tuple(Token(role, draw(some), draw(st.sampled_from(("i", "j"))), "k", 0) for role in draw(some)),
+    )
+    return Device(grant=draw(st.sampled_from((None, grant))), labelled=draw(st.sampled_from((None, "x"))), lock=lock)
+
+
+@given(states(), states(), states())
+def test_differences_of_any_states_add_up(one: Device, two: Device, three: Device) -> None:
+    """What is lost and comes back is no difference, nor what comes and is lost."""
+    assert difference(one, two) + difference(two, three) == difference(one, three)
+    assert difference(one, two) + difference(two, one) == Difference()
+    assert bool(difference(one, two)) is (facts(one) != facts(two))
 
 
 def summed(found: Any) -> Difference:
