@@ -167,7 +167,7 @@ def damage_backup(folder: Path, sound: Sound, chance: random.Random) -> tuple[st
     source.write_bytes(_damaged(sound.backup, how, chance))
     try:
         copied = copies.bring_in(source, into)
-    except (PairingError, sqlite3.Error) as refused:
+    except PairingError as refused:
         return how, f"refused: {type(refused).__name__}"
     try:
         with closing(opened(into / copies.LOG, readonly=True)) as database:

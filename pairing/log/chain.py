@@ -49,7 +49,7 @@ def row_hash(
     """
     name = stream.encode("utf-8", "surrogateescape")
     sort = kind.encode("utf-8", "surrogateescape")
-    personal = personal_hash or b""
+    personal = b"" if personal_hash is None else personal_hash
     head = _HEAD(_ROW, previous, position, version, recorded_at, len(name), len(sort), len(meta), len(body), len(personal))
     return sha256(b"".join((head, name, sort, meta, body, personal))).digest()
 

@@ -97,7 +97,10 @@ def bring_in(source: Path, folder: Path, *, key: str | None = None, progress: Pr
     try:
         with source.open("rb") as file:
             whole = file.read(len(_SQLITE)) == _SQLITE
-        copied = _from_backup(source, draft, progress) if whole else _from_export(source, draft, progress)
+        try:
+            copied = _from_backup(source, draft, progress) if whole else _from_export(source, draft, progress)
+        except (sqlite3.Error, UnicodeDecodeError) as error:
+            raise CopyDamaged(source, str(error)) from error
         if key is not None:
             with os.fdopen(os.open(draft / "gateway-key", os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as file:
                 file.write(key)

@@ -32,7 +32,8 @@ _LAST = f"""SELECT {_COLUMNS}, p.hash FROM events AS e LEFT JOIN streams AS s ON
     LEFT JOIN events AS p ON p.position = e.position - 1 ORDER BY e.position DESC LIMIT 1"""  # noqa: S608
 _PICK = f"""SELECT {_COLUMNS} FROM events AS e LEFT JOIN streams AS s ON s.id = e.stream
     WHERE e.position IN (SELECT value FROM json_each(?)) ORDER BY e.position"""  # noqa: S608
-_PARTS = "SELECT CAST(type || ' ' || name AS BLOB), CAST(tbl_name AS BLOB), CAST(sql AS BLOB) FROM sqlite_schema"
+_PARTS = """SELECT CAST(type || ' ' || name AS BLOB), CAST(tbl_name AS BLOB), CAST(sql AS BLOB),
+    CAST(typeof(type) || typeof(name) || typeof(tbl_name) || typeof(sql) AS BLOB) FROM sqlite_schema"""
 _MARK = "SELECT hash FROM events WHERE position = ?"
 _HEAD = "SELECT position, hash FROM events ORDER BY position DESC LIMIT 1"
 
@@ -71,7 +72,8 @@ def command(connection: sqlite3.Connection, key: bytes) -> tuple[Record, ...]:
     if not records:
         return records
     first, last = records[0].position, records[-1].position
-    if len(records) != last - first + 1 or any(_command(record) not in {key, None} for record in records):
+    whole = [record.position for record in records] == list(range(first, last + 1))
+    if not whole or any(_command(record) not in {key, None} for record in records):
         raise StreamDamaged(records[0].stream, first, "its command is not the one that was asked for, or not whole")
     for position in (first - 1, last + 1):
         beside = scan(connection, position - 1, 1)
@@ -166,13 +168,13 @@ def _schema_flaws(connection: sqlite3.Connection) -> list[str]:
     return [f"the {name} is not what this schema has" for name in sorted(odd)]
 
 
-def _parts(connection: sqlite3.Connection) -> dict[str, tuple[bytes, bytes | None]]:
+def _parts(connection: sqlite3.Connection) -> dict[str, tuple[bytes | None, ...]]:
     parts = connection.execute(_PARTS)
-    return {name.decode("utf-8", "replace"): (table, sql) for name, table, sql in parts}
+    return {name.decode("utf-8", "replace"): tuple(rest) for name, *rest in parts}
 
 
 @cache
-def _schema() -> dict[str, tuple[bytes, bytes | None]]:
+def _schema() -> dict[str, tuple[bytes | None, ...]]:
     with closing(sqlite3.connect(":memory:")) as fresh:
         fresh.executescript(files(__package__).joinpath("schema.sql").read_text("utf-8"))
         return _parts(fresh)

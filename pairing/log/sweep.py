@@ -234,7 +234,7 @@ class _Reading:
             name = names.get(stream)
             if name is None:
                 name = names[stream] = self._name(stream)
-            shown = veiled or b""
+            shown = b"" if veiled is None else veiled
             made = None
             try:
                 sizes = (len(name), len(kind), len(meta), len(body), len(shown))
