@@ -11,7 +11,7 @@ from .history import line
 from .moments import Params, as_of, at_option
 from .options import Reach, reaching
 from .running import answer
-from .voice import Failure, Told, fields, plain
+from .voice import Failure, Told, age, clock, fields, plain
 
 _FINDINGS = {
     "let-in": "it is let in",
@@ -117,7 +117,17 @@ def _parts(found: Mapping[str, Any]) -> list[str]:
         parts.append("Rules, as the gateway applies them\n\n" + "\n".join(_step(step) for step in found["steps"]))
     if step := found.get("next"):
         parts.append(_next(step))
+    if last := found.get("lastRefused"):
+        parts.append(_last(last))
     return parts
+
+
+def _last(last: Mapping[str, Any]) -> str:
+    """Without a reference this is about what would happen; somebody may have asked because of what did."""
+    at = last.get("atMs")
+    when = age(at, clock()) if isinstance(at, int) else "once"
+    why, again = plain(last.get("reason") or "?"), f"pairing explain --ref {plain(last.get('reference') or '?')}"
+    return f"It was last turned away {when} ({why}), and has not been inside since. About that: {again}"
 
 
 def _was(token: Mapping[str, Any]) -> list[tuple[str, str]]:

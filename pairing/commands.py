@@ -354,15 +354,6 @@ DeviceCommand: TypeAlias = (
     | Elapse
     | Remind
     | ExpireIdle
-    | Approve
-    | Reject
-    | Expire
-    | Remove
-    | Rename
-    | Rotate
-    | Revoke
-    | Forget
-    | ImportDevice
     | RestoreDevice
 )
 

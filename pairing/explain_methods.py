@@ -84,7 +84,10 @@ class NextEntry(Entry, frozen=True, kw_only=True):
 
 
 class Explained(Entry, frozen=True, kw_only=True):
-    """The answer to `history.explain`. `reason` and `code` are absent where the device is let in."""
+    """The answer to `history.explain`. `reason` and `code` are absent where the device is let in.
+
+    `last_refused`: it was turned away since it was last inside, and nobody has asked about that here.
+    """
 
     position: int
     recorded_at_ms: int | None = None
@@ -99,6 +102,7 @@ class Explained(Entry, frozen=True, kw_only=True):
     parted: RecordedEntry | None = None
     next: NextEntry | None = None
     contact: RefusedEntry | None = None
+    last_refused: RefusedEntry | None = None
 
 
 async def explain_method(call: Call[ExplainParams]) -> Explained:
@@ -312,7 +316,17 @@ async def _told(
         parted=entry(found.parted),
         next=_next(found.next, found.finding),
         contact=refused(contact) if contact else None,
+        last_refused=None if contact or when.past else await _last_refused(call, case),
     )
+
+
+async def _last_refused(call: Call[Any], case: Case) -> RefusedEntry | None:
+    """What somebody who asks about a device most likely means: it was turned away, and has not been inside since."""
+    notes = call.service.notes
+    if notes is None or call.caller.own is not None:
+        return None
+    latest = await notes.recent(case.device, limit=1)
+    return refused(latest[0]) if latest and latest[0].at > (case.seen_at or 0) else None
 
 
 def _next(step: Next | None, finding: Finding) -> NextEntry | None:

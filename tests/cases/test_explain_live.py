@@ -77,3 +77,21 @@ async def test_a_refusal_is_explained_as_it_was_then(world: Worlds) -> None:
     assert await explained(there, admin, refusal, "waiting") == before
     now = await admin.call("history.explain", {"device": device.device})
     assert now.payload["finding"] == "let-in"
+
+
+async def test_who_was_turned_away_since_it_was_inside_is_said_so(world: Worlds) -> None:
+    """L8: asked about the device alone, the answer leads to the refusal that somebody most likely asks about."""
+    there = await world()
+    admin, device = await there.admin(), there.device()
+    first = (await there.grant(admin, device, scopes=("operator.read",))).token
+    assert (await admin.call("device.token.rotate", {"deviceId": device.device, "role": "operator"})).ok
+    there.clock.ahead += 5
+    assert isinstance(await there.by_token(device, first, remote=True, scopes=("operator.read",)), Refusal)
+    told = (await admin.call("history.explain", {"device": device.device})).payload
+    assert (told["finding"], told["lastRefused"]["reason"]) == ("let-in", "device_token_mismatch")
+    asked = (await admin.call("history.explain", {"reference": told["lastRefused"]["reference"]})).payload
+    assert (asked["finding"], "lastRefused" in asked) == ("superseded", False)
+    there.clock.ahead += 5
+    await there.inside(device, remote=True, scopes=("operator.read",))
+    await there.opened.activity.flush()
+    assert "lastRefused" not in (await admin.call("history.explain", {"device": device.device})).payload
