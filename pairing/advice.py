@@ -11,9 +11,10 @@ from msgspec.structs import replace
 
 from .commands import ANY_TERMS, Approve, Caller, DeviceCommand, Knock, Rotate, Terms, Unlock, Wanted
 from .decide import decide, fold
-from .device import Device, covered_by
+from .device import Device
 from .history import met
 from .refusals import Refused
+from .shortfall import covered_by
 from .verdict import Presented
 
 Where: TypeAlias = Literal["here", "gateway-host", "device"]

@@ -4,8 +4,9 @@ They record what already holds: a decision or a verdict at the same `now` does n
 """
 
 from .commands import Elapse, ExpireIdle, Lifetimes, Remind
-from .device import Device, Token, outlived
+from .device import Device, Token
 from .events import DeviceEvent, DeviceUnlocked, TokenDue, TokenExpired
+from .standing import outlived
 
 
 def elapse(state: Device, c: Elapse) -> tuple[DeviceEvent, ...]:

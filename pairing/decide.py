@@ -33,21 +33,7 @@ from .commands import (
     Terms,
     Unlock,
 )
-from .device import (
-    INITIAL,
-    Closed,
-    Device,
-    Grant,
-    Pending,
-    Token,
-    covered_by,
-    digest,
-    evolve,
-    imprint,
-    lapsed,
-    same_voice,
-    shortfalls,
-)
+from .device import INITIAL, Closed, Device, Grant, Pending, Token, digest, imprint, same_voice
 from .events import (
     DeviceDescribed,
     DeviceEvent,
@@ -72,9 +58,12 @@ from .events import (
     TokenWidened,
     Unendorsing,
 )
+from .evolve import evolve
 from .permits import everything, permit
 from .refusals import Reason, Refused
 from .restoring import restore_device
+from .shortfall import covered_by, shortfalls
+from .standing import lapsed
 
 Events = tuple[DeviceEvent, ...]
 

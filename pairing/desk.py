@@ -34,7 +34,7 @@ from .commands import (
     Unlock,
 )
 from .decide import decide
-from .device import INITIAL, Device, evolve, lapsed, stands
+from .device import INITIAL, Device
 from .enrolment import EMPTY_ENROLMENT, Enrolment, decide_enrolment, evolve_enrolment
 from .events import (
     GATEWAY_STREAM,
@@ -51,6 +51,7 @@ from .events import (
     hook_stream,
     node_stream,
 )
+from .evolve import evolve
 from .hooks import NO_HOOK, HookState, decide_hook, evolve_hook
 from .log.codec import decode, draft
 from .log.errors import EventUnreadable, LogUnavailable, StreamDamaged
@@ -59,6 +60,7 @@ from .nodes import EMPTY_NODE, NodeState, decide_node, evolve_node
 from .policy import EMPTY_HOUSE, House, decide_house, evolve_house
 from .redemption import redeem, reject
 from .refusals import Reason, Refused
+from .standing import lapsed, stands
 from .streams import Streams
 
 S = TypeVar("S")

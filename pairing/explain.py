@@ -12,11 +12,13 @@ from msgspec.structs import replace
 
 from .advice import Means, Next, advise
 from .commands import Wanted
-from .device import Device, covered_by, lapsed
+from .device import Device
 from .events import device_stream
 from .history import Happened, World, met, turned, world_at
 from .recognition import Generation
 from .refusals import Reason
+from .shortfall import covered_by
+from .standing import lapsed
 from .verdict import PAIRING_REASONS, Presented, Verdict
 
 Finding: TypeAlias = Literal[

@@ -11,7 +11,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from .commands import Wanted
-from .device import INITIAL, Device, evolve
+from .device import INITIAL, Device
 from .events import (
     GATEWAY_STREAM,
     AnyEvent,
@@ -24,6 +24,7 @@ from .events import (
     device_stream,
     node_stream,
 )
+from .evolve import evolve
 from .log.codec import decode, decode_meta, decode_personal
 from .log.port import Record
 from .nodes import EMPTY_NODE, NodeState, evolve_node

@@ -12,7 +12,7 @@ from nacl.bindings import crypto_sign_BYTES, crypto_sign_open, crypto_sign_PUBLI
 from nacl.exceptions import BadSignatureError
 from nacl.signing import SigningKey
 
-from .device import fold_case
+from .platforms import fold_case
 from .refusals import Reason
 
 SKEW_MS = 120_000

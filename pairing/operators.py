@@ -1,6 +1,6 @@
 """The last operator: what a device may approve with right now, and whether an answer would leave nobody who can (A22).
 
-Pure: looks at one folded state at a time, as time has left it (`device.lapsed`). Which other device remains able to approve is
+Pure: looks at one folded state at a time, as time has left it (`standing.lapsed`). Which other device remains able to approve is
 found and held by the desk.
 """
 
@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from . import authority
 from .authority import ADMIN, OPERATOR, PAIRING, Target, covers
 from .commands import DeviceBound
-from .device import Device, evolve
+from .device import Device
 from .events import DeviceEvent, GlassBroken, kind_of
+from .evolve import evolve
 from .refusals import Reason, Refused
 
 

@@ -10,9 +10,10 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from .authority import PAIRING, belongs, covers
-from .device import INITIAL, Device, evolve
+from .device import INITIAL, Device
 from .entries import Entry
 from .events import DeviceEvent, RequestApproved, RequestOpened, RequestRefreshed, Unknown, device_stream
+from .evolve import evolve
 from .finding import find
 from .log.codec import decode, decode_personal
 from .log.port import Record

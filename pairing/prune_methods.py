@@ -10,12 +10,13 @@ from msgspec import Meta
 
 from .authority import PAIRING
 from .commands import Remove
-from .device import imprint, lapsed
+from .device import imprint
 from .entries import Entry
 from .listing import PairedRow
 from .refusals import Reason, Refused
 from .service import Call, Method, Params, Reasoned, Service
 from .shapes import Name
+from .standing import lapsed
 
 MOST = 2_000
 _TEN_YEARS = 3650 * 86_400_000

@@ -11,11 +11,13 @@ from . import quorum
 from .authority import NODE, OPERATOR, of_role
 from .commands import Redeem, Reject, Standing
 from .decide import admit, decide, fold
-from .device import Device, lapsed, shortfalls, stands
+from .device import Device
 from .enrolment import SPENT, Code, Enrolment, Holder, fault
 from .events import DeviceEvent, EnrolmentBound, EnrolmentEvent, EnrolmentOverused, EnrolmentRedeemed, EnrolmentRevoked
 from .locks import locked_out
 from .refusals import Reason, Refused
+from .shortfall import shortfalls
+from .standing import lapsed, stands
 
 Both: TypeAlias = tuple[tuple[EnrolmentEvent, ...], tuple[DeviceEvent, ...]]
 

@@ -22,7 +22,7 @@ from .commands import (
     VoidCode,
 )
 from .decide import decide
-from .device import Device, evolve
+from .device import Device
 from .enrolment import EMPTY_ENROLMENT, decide_enrolment, evolve_enrolment
 from .events import (
     DeviceImported,
@@ -34,6 +34,7 @@ from .events import (
     enrolment_stream,
     node_stream,
 )
+from .evolve import evolve
 from .history import NOTHING, Happened, World, after, difference, read
 from .nodes import decide_node
 from .refusals import PairingError, Refused

@@ -10,7 +10,7 @@ from typing import TypeAlias
 from . import aging, authority
 from .authority import Target, Verb, belongs, covers, normalise, of_role, tidy
 from .commands import FormerGrant, FormerToken, RestoreDevice
-from .device import Device, Grant, Token, evolve
+from .device import Device, Grant, Token
 from .events import (
     DeviceAbandoned,
     DeviceEvent,
@@ -23,6 +23,7 @@ from .events import (
     TokenRevoked,
     TokenRotated,
 )
+from .evolve import evolve
 from .locks import bar
 from .refusals import Reason, Refused
 

@@ -9,9 +9,11 @@ from msgspec import Struct
 
 from .authority import covers
 from .commands import Wanted
-from .device import Device, Grant, Token, handed_over, lapsed, shortfalls
+from .device import Device, Grant, Token
 from .events import Need
 from .refusals import Reason
+from .shortfall import shortfalls
+from .standing import handed_over, lapsed
 
 Method: TypeAlias = Literal["token", "password", "none", "device-token", "bootstrap-token"]
 

@@ -16,7 +16,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 from bench_desk import build
 from bench_history import device_id, history, records
 
-from pairing.device import INITIAL, Device, evolve
+from pairing.device import INITIAL, Device
+from pairing.evolve import evolve
 from pairing.log import chain
 from pairing.log.codec import decode
 from pairing.log.sqlite import SqliteLog

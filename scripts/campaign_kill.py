@@ -26,8 +26,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from peer import LOST, CallFailed, Server, Session, Turned, dial, elsewhere, identity, inside
 
-from pairing.device import INITIAL, Device, evolve
+from pairing.device import INITIAL, Device
 from pairing.events import GATEWAY_STREAM, device_stream
+from pairing.evolve import evolve
 from pairing.identity import Identity
 from pairing.log import chain
 from pairing.log.codec import decode, decode_meta

@@ -34,8 +34,9 @@ from pairing.commands import (
     Wanted,
 )
 from pairing.desk import ATTEMPTS, Desk
-from pairing.device import INITIAL, evolve
+from pairing.device import INITIAL
 from pairing.events import Actor, RequestOpened, TokenRotated, device_stream
+from pairing.evolve import evolve
 from pairing.log.codec import decode
 from pairing.log.errors import LogUnavailable, StreamDamaged
 from pairing.log.memory import MemoryLog

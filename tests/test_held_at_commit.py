@@ -37,8 +37,9 @@ from pairing.commands import (
     Wanted,
 )
 from pairing.desk import Desk
-from pairing.device import INITIAL, Device, evolve
+from pairing.device import INITIAL, Device
 from pairing.events import Actor
+from pairing.evolve import evolve
 from pairing.log.codec import decode
 from pairing.log.memory import MemoryLog
 from pairing.refusals import Reason, Refused

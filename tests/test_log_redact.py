@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from pairing.commands import Wanted
-from pairing.device import INITIAL, Device, Pending, digest, evolve
+from pairing.device import INITIAL, Device, Pending, digest
 from pairing.events import (
     Actor,
     AnyEvent,
@@ -24,6 +24,7 @@ from pairing.events import (
     RequestRefreshed,
     TokenIssued,
 )
+from pairing.evolve import evolve
 from pairing.identity import Identity, b64url, device_id
 from pairing.log.chain import GENESIS, link, verify
 from pairing.log.codec import decode, decode_meta, draft

@@ -17,8 +17,9 @@ import pytest
 from cli.compose import local_caller, open_service
 from pairing import methods
 from pairing import settings as configured
-from pairing.device import INITIAL, evolve
+from pairing.device import INITIAL
 from pairing.events import device_stream
+from pairing.evolve import evolve
 from pairing.log import chain
 from pairing.log.codec import decode, decode_meta
 from pairing.log.sqlite import SqliteLog

@@ -6,12 +6,13 @@ What a code gives is `pairing.redemption`'s to say, whether it is good `pairing.
 from pairing import ids
 from pairing.commands import Acknowledge, Caller, Deliver, EnrolmentCommand, Redeem
 from pairing.desk import Desk
-from pairing.device import Device, lapsed
+from pairing.device import Device
 from pairing.enrolment import SPENT, Enrolment, decide_enrolment, fault
 from pairing.redemption import overuse_due, silently, vouched
 from pairing.refusals import Refused
 from pairing.service import Service
 from pairing.settings import Gateway
+from pairing.standing import lapsed
 from pairing.tokens import Keyring
 from pairing.verdict import Method, Offered
 

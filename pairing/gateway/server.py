@@ -19,7 +19,7 @@ from pairing import ids, methods
 from pairing.authority import NODE
 from pairing.commands import Caller, EnrolmentCommand, Expire, ExpireCode, Knock, Redeem
 from pairing.decide import blocking, decide
-from pairing.device import Device, shortfalls
+from pairing.device import Device
 from pairing.enrolment import SPENT
 from pairing.events import Actor, DeviceEvent, RequestApproved, RequestOpened, device_stream
 from pairing.listing import Notes
@@ -32,6 +32,7 @@ from pairing.refusals import PairingError, Reason, Refused
 from pairing.service import Service
 from pairing.settings import Gateway as Rules
 from pairing.shapes import BadParams
+from pairing.shortfall import shortfalls
 from pairing.verdict import PAIRING_REASONS, Method, Offered, Presented, Verdict
 
 from . import bootstrap, courier, evidence, frames, login, scrape

@@ -32,8 +32,9 @@ from pairing.commands import (
     Wanted,
 )
 from pairing.decide import decide
-from pairing.device import INITIAL, Device, evolve
+from pairing.device import INITIAL, Device
 from pairing.events import Actor, kind_of
+from pairing.evolve import evolve
 from pairing.refusals import Refused
 from pairing.restoring import former
 

@@ -5,9 +5,9 @@ import pytest
 
 from pairing.authority import ADMIN, READ, WRITE
 from pairing.commands import Standing
-from pairing.device import stands
 from pairing.events import TokenIssued, TokenRotated
 from pairing.refusals import SAYINGS, Reason
+from pairing.standing import stands
 from pairing.tokens import GatewayKey, Keyring
 from pairing.verdict import Presented, judge
 

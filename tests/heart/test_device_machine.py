@@ -13,7 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from pairing.commands import Approve, Caller, CloseHandoff, Expire, Knock, Reject, Remove, Rename, Revoke, Rotate, Silence, Wanted
 from pairing.decide import decide
-from pairing.device import INITIAL, Grant, Pending, evolve
+from pairing.device import INITIAL, Grant, Pending
 from pairing.events import (
     Actor,
     DeviceEvent,
@@ -25,6 +25,7 @@ from pairing.events import (
     Unknown,
     kind_of,
 )
+from pairing.evolve import evolve
 from pairing.refusals import Reason, Refused
 from pairing.tokens import GatewayKey, Keyring
 from pairing.verdict import Presented, judge

@@ -4,8 +4,11 @@ import pytest
 
 from pairing.authority import ADMIN, PAIRING, READ
 from pairing.commands import Standing
-from pairing.device import INITIAL, covered_by, digest, evolve, stands
+from pairing.device import INITIAL, digest
 from pairing.events import HandoffClosed, RequestRefreshed, TokenIssued, TokenRevoked, TokenRotated, TokenWidened, kind_of
+from pairing.evolve import evolve
+from pairing.shortfall import covered_by
+from pairing.standing import stands
 
 DEVICE = "d" * 64
 NOW = 1_777_000_000_000

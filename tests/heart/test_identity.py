@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 from rich.pretty import pretty_repr
 
-from pairing.device import fold_case
 from pairing.identity import SKEW_MS, Identity, Proof, b64url, check, device_id, public_key, unb64, verifies
+from pairing.platforms import fold_case
 from pairing.refusals import Reason
 
 NONCE = "00000000-0000-4000-8000-000000000000"

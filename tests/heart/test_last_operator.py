@@ -9,9 +9,10 @@ from pairing import operators
 from pairing.authority import OPERATOR_SCOPES
 from pairing.commands import Ban, Caller
 from pairing.decide import HOUR_MS, decide
-from pairing.device import evolve, lapsed
 from pairing.events import Actor, GlassBroken, Unknown, kind_of
+from pairing.evolve import evolve
 from pairing.refusals import Reason, Refused
+from pairing.standing import lapsed
 
 ADMIN, PAIRING, READ, WRITE = "operator.admin", "operator.pairing", "operator.read", "operator.write"
 

@@ -4,9 +4,10 @@ import pytest
 
 from pairing.authority import ADMIN, PAIRING, READ, WRITE
 from pairing.commands import Ban, Standing
-from pairing.device import INITIAL, lapsed, stands
+from pairing.device import INITIAL
 from pairing.events import DeviceLocked, DeviceRenamed
 from pairing.refusals import Reason
+from pairing.standing import lapsed, stands
 from pairing.verdict import Presented, judge
 
 HOUR = 3_600_000

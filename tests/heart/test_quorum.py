@@ -14,9 +14,10 @@ from pairing import quorum
 from pairing.authority import OPERATOR_SCOPES
 from pairing.commands import Caller, Quorum, Standing, Terms
 from pairing.decide import approvers_needed, decide
-from pairing.device import evolve, lapsed, stands
 from pairing.events import Actor, kind_of
+from pairing.evolve import evolve
 from pairing.refusals import Reason, Refused
+from pairing.standing import lapsed, stands
 
 ADMIN, PAIRING, READ, WRITE = ("operator.admin", "operator.pairing", "operator.read", "operator.write")
 TWO = Terms((Quorum(ADMIN, 2),))

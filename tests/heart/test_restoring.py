@@ -11,8 +11,9 @@ from msgspec.structs import replace
 from pairing.authority import covers
 from pairing.commands import Ban
 from pairing.decide import decide
-from pairing.device import INITIAL, Device, evolve
+from pairing.device import INITIAL, Device
 from pairing.events import DeviceEvent
+from pairing.evolve import evolve
 from pairing.refusals import Reason, Refused
 from pairing.restoring import ended_on_purpose, former
 

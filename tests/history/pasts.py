@@ -32,8 +32,9 @@ from pairing.commands import (
 )
 from pairing.decide import decide
 from pairing.desk import Desk
-from pairing.device import INITIAL, Device, evolve
+from pairing.device import INITIAL, Device
 from pairing.events import GATEWAY_STREAM, Actor, AnyEvent, Meta, Personal, PolicyChanged, device_stream, node_stream
+from pairing.evolve import evolve
 from pairing.following import Following
 from pairing.ids import uuid7
 from pairing.log.chain import GENESIS, link

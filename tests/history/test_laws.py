@@ -6,8 +6,9 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pairing.device import INITIAL, Barred, Device, Grant, Token, evolve
+from pairing.device import INITIAL, Barred, Device, Grant, Token
 from pairing.events import device_stream, node_stream
+from pairing.evolve import evolve
 from pairing.history import NOTHING, Difference, after, changes, could, difference, facts, read, state_at, use, world_at
 from tests.history.pasts import DEVICES, SCOPES, House, Past, pasts
 
