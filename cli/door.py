@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import anyio
 import msgspec
 
-from pairing.authority import OPERATOR, PAIRING, covers
+from pairing.authority import ADMIN, OPERATOR, PAIRING, covers
 from pairing.client.credentials import DeviceToken
 from pairing.client.errors import ConnectRefused, Unreachable
 from pairing.client.handshake import here
@@ -96,7 +96,7 @@ class GatewayDoor:
         if self._target.place.loopback and await self._without_device(make):
             return
         self._identity = self._device()
-        await self._log_in((PAIRING,))
+        await self._log_in((PAIRING, ADMIN) if self._administers(self._identity) else (PAIRING,))
 
     async def _without_device(self, make: bool) -> bool:
         try:
@@ -106,6 +106,11 @@ class GatewayDoor:
                 raise
             return False
         return covers(OPERATOR, session.hello.scopes, (PAIRING,))
+
+    def _administers(self, identity: Identity) -> bool:
+        """Say whether this device's own token holds operator.admin: without asking for it, its session would see itself alone."""
+        held = self._store.token(identity.device, self._target.place.gateway, OPERATOR)
+        return held is not None and ADMIN in held.scopes
 
     async def call(self, method: str, params: Mapping[str, Any] | None = None, *, within_ms: int | None = None) -> dict[str, Any]:
         """Call a method of the gateway."""

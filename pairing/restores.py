@@ -83,9 +83,8 @@ async def plan(call: Call[Any], to: int, device: str | None, *, epoch: int, caus
     What returns comes before what goes, so that nobody is left without an operator halfway; the caller's own device is last.
     Raises `Refused` where the caller may not.
     """
-    streams = await call.service.views.streams_since(to)
-    if device is not None:
-        streams = tuple(s for s in streams if s in {device_stream(device), node_stream(device)})
+    one = (device_stream(device), node_stream(device)) if device is not None else None
+    streams = one or await call.service.views.streams_since(to)
     own = device_stream(call.caller.actor.id or "")
     late: list[Planned] = []
     for stream in sorted(streams, key=lambda name: (name == own, name)):
@@ -102,6 +101,8 @@ async def plan(call: Call[Any], to: int, device: str | None, *, epoch: int, caus
 
 async def _planned(call: Call[Any], stream: str, to: int, epoch: int, cause: int | None) -> Planned | None:
     past = read(await call.service.desk.log.stream(stream))
+    if not past or past[-1].position <= to:
+        return None
     if stream.startswith(_DEVICE):
         return device_back(call, stream.removeprefix(_DEVICE), past, to, epoch, cause)
     if stream.startswith(_NODE):
