@@ -1,4 +1,4 @@
-"""Checkpoints that the gateway writes by itself, and what a state folder remembers of the last one that was given out.
+"""Checkpoints that the gateway writes and posts by itself, and what a state folder remembers of the last one that was given out.
 
 One that the log does not continue is never written over: it is the evidence.
 """
@@ -42,12 +42,15 @@ def remembered(home: Path) -> Checkpoint | None:
 
 
 async def keep(settings: "Settings", custody: "Custody | None") -> None:
-    """Write a checkpoint now and again, for as long as the gateway runs, where the settings name a file."""
+    """Write and post a checkpoint now and again, for as long as the gateway runs, where the settings name a file or a URL."""
     chosen = settings.gateway.log.checkpoint
-    if chosen.file is None or custody is None or custody.notary is None:
+    if custody is None or custody.notary is None or (chosen.file is None and chosen.url is None):
         return
     while True:
-        await once(custody.notary, chosen.file, settings.home)
+        if chosen.file is not None:
+            await once(custody.notary, chosen.file, settings.home)
+        if chosen.url is not None:
+            await posted(custody.notary, chosen.url, settings)
         await anyio.sleep(chosen.every_ms / 1000)
 
 
@@ -64,6 +67,38 @@ async def once(notary: "Notary", file: Path, home: Path) -> None:
         return
     except (Refused, PairingError, OSError) as error:
         log.error("checkpoint not written", path=str(file), error=str(error))
+
+
+async def posted(notary: "Notary", url: str, settings: "Settings") -> None:
+    """Post a checkpoint that continues the last one that was given out, or say why not; the next turn tries again."""
+    try:
+        signed = await notary.checkpoint(await anyio.to_thread.run_sync(_read, settings.home / LAST))
+        rules = settings.gateway.hooks
+        error = await post(url, signed.note, rules.timeout_ms, private_allowed=rules.allow_private)
+        if error is None:
+            await anyio.to_thread.run_sync(remember, settings.home, signed.note)
+            log.info("checkpoint posted", url=url, size=signed.checkpoint.size)
+            return
+    except LogEmpty:
+        return
+    except (Refused, PairingError, OSError) as failed:
+        error = str(failed)
+    log.error("checkpoint not posted", url=url, error=error)
+
+
+async def post(url: str, note: str, timeout_ms: int, *, private_allowed: bool) -> str | None:
+    """Send a signed note to a URL, as text; return why it was not taken, None where it was."""
+    from urllib.parse import urlsplit
+
+    from pairing.gateway.post import outward, send
+
+    from .compose import clock, version
+
+    seconds = timeout_ms / 1000
+    async with outward(f"pairing/{version()}", "text/plain; charset=utf-8", seconds) as client:
+        body, to = note.encode(), urlsplit(url)
+        outcome = await send(client, to, body, {}, now=clock(), timeout_s=seconds, private_allowed=private_allowed)
+    return None if outcome.what == "delivered" else outcome.error
 
 
 def _read(file: Path) -> str | None:

@@ -8,7 +8,7 @@ import click
 
 from .options import Reach, reaching
 from .running import answer
-from .voice import Told, fields, plain
+from .voice import Failure, Told, fields, plain
 
 _out = click.option("--out", type=click.Path(path_type=Path), metavar="FILE", help='Where to write it; "-" is standard output.')
 
@@ -18,14 +18,15 @@ _out = click.option("--out", type=click.Path(path_type=Path), metavar="FILE", he
 @click.option(
     "--since", type=click.Path(path_type=Path), metavar="FILE", help="An older checkpoint, to be shown to be its beginning."
 )
+@click.option("--post", metavar="URL", help="Send it there, as text; to any address, being named here.")
 @reaching
-def checkpoint(out: Path | None, since: Path | None, reach: Reach) -> None:
+def checkpoint(out: Path | None, since: Path | None, post: str | None, reach: Reach) -> None:
     """Sign for the log as it stands: how many rows, and their Merkle root.
 
     Keep it on another host: with it `pairing log verify --checkpoint FILE` finds a cut-off end. A FILE that exists is replaced
     only by a checkpoint that continues it.
     """
-    answer(lambda: _checkpoint(reach, out, since), reach.as_json)
+    answer(lambda: _checkpoint(reach, out, since, post), reach.as_json)
 
 
 @click.command("receipt", short_help="Prove one event to somebody without the log.")
@@ -48,16 +49,23 @@ def key(reach: Reach) -> None:
     answer(lambda: _key(reach), reach.as_json)
 
 
-async def _checkpoint(reach: Reach, out: Path | None, since: Path | None) -> Told:
+async def _checkpoint(reach: Reach, out: Path | None, since: Path | None, url: str | None) -> Told:
     from .log_door import lent, text_of
+
+    _fit(url)
 
     before = None if since is None else text_of(since)
     if before is None and out is not None and _replaces(out):
         before = text_of(out)
     async with lent(reach, doing="Hashing") as door:
         found = await door.call("log.checkpoint", {} if before is None else {"since": before})
-    if out is not None:
+    if url is not None:
+        await _post(reach, url, found["note"])
+        found["posted"] = url
+    if out is not None or url is not None:
         _give_out(reach, found["note"])
+    if url is not None and out is None:
+        return Told(found, f"Posted the checkpoint of {found['size']} rows to {url}")
     if out is None or not _file(out):
         return Told(found, found["note"].rstrip("\n"), () if out else ("Keep it elsewhere: --out FILE writes it to one.",))
     _write(out, found["note"])
@@ -65,6 +73,24 @@ async def _checkpoint(reach: Reach, out: Path | None, since: Path | None) -> Tol
     if found["since"] is not None:
         rows.append(("continues", f"the checkpoint of {found['since']} rows"))
     return Told({**found, "path": str(out)}, f"Wrote {out}\n{fields(rows)}", ("Keep a copy on another host.",))
+
+
+def _fit(url: str | None) -> None:
+    from pairing.hooks import url_flaw
+
+    if url is not None and (flaw := url_flaw(url, plain_allowed=True)) is not None:
+        raise click.UsageError(f"--post: {plain(url, 200)} is no URL to post to ({flaw}). Give https://HOST/PATH.")
+
+
+async def _post(reach: Reach, url: str, note: str) -> None:
+    from pairing.refusals import Exit
+
+    from .anchoring import post
+
+    error = await post(url, note, reach.timeout_ms, private_allowed=True)
+    if error is not None:
+        hint = "Nothing was changed. Try again, or write it to a file: pairing log checkpoint --out FILE"
+        raise Failure(Exit.UNREACHABLE, "not-posted", f"the checkpoint was not taken by {url}: {error}", hint)
 
 
 async def _receipt(reach: Reach, position: int, out: Path | None) -> Told:

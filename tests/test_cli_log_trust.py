@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,6 +22,7 @@ from cli.main import pairing
 from pairing.log import checkpoint
 from pairing.refusals import Exit
 from pairing.settings import load
+from tests.receiver import Answer, receiving
 
 CHECKER = Path(__file__).resolve().parent.parent / "scripts" / "verify_log.py"
 PROGRAM = [sys.executable, "-m", "cli.main"]
@@ -311,6 +313,55 @@ def test_a_running_gateway_writes_it_by_itself(copy: Path, tmp_path: Path) -> No
         process.terminate()
         process.communicate(timeout=20)
     assert checkpoint.unjudged((tmp_path / "kept").read_text()).size > 1
+
+
+def test_checkpoints_are_posted_where_the_settings_say(copy: Path) -> None:
+    """Each continues the one before; what was not taken is tried again, and an inside address is refused unless allowed."""
+    (copy / "last-checkpoint").unlink(missing_ok=True)
+
+    async def story() -> None:
+        async with receiving() as receiver, open_custody(copy, env={}) as custody:
+            assert custody.notary is not None
+            allowed = {"gateway.hooks.allowPrivate": True, "gateway.log.checkpoint.url": receiver.url}
+            open_rules = load(copy, env={}, flags=allowed)
+            await anchoring.posted(custody.notary, receiver.url, load(copy, env={}, flags={}))
+            assert (receiver.attempts, (copy / "last-checkpoint").exists()) == ([], False)
+            receiver.answer = lambda message: Answer(503)
+            await anchoring.posted(custody.notary, receiver.url, open_rules)
+            assert not (copy / "last-checkpoint").exists()
+            receiver.answer = lambda message: Answer()
+            await anchoring.posted(custody.notary, receiver.url, open_rules)
+            (taken,) = receiver.taken
+            assert (taken.headers["content-type"], "Bearer" in str(taken.headers)) == ("text/plain; charset=utf-8", False)
+            assert (copy / "last-checkpoint").read_text() == taken.body.decode()
+
+    anyio.run(story)
+    tamper(copy, f"DELETE FROM events WHERE position = {checkpoint.unjudged((copy / 'last-checkpoint').read_text()).size}")
+
+    async def after_a_cut() -> None:
+        async with receiving() as receiver, open_custody(copy, env={}) as custody:
+            assert custody.notary is not None
+            await anchoring.posted(custody.notary, receiver.url, load(copy, env={}, flags={"gateway.hooks.allowPrivate": True}))
+            assert receiver.attempts == []
+
+    anyio.run(after_a_cut)
+
+
+def test_a_checkpoint_is_posted_once_on_demand(copy: Path) -> None:
+    """A person names the address; what is not taken is said, and a URL with a secret in it is refused."""
+
+    async def story() -> None:
+        async with receiving() as receiver:
+            run = partial(CliRunner().invoke, pairing, env={"PAIRING_HOME": str(copy)})
+            done = await anyio.to_thread.run_sync(partial(run, ["log", "checkpoint", "--post", receiver.url]))
+            assert (done.exit_code, len(receiver.taken)) == (0, 1)
+            receiver.answer = lambda message: Answer(500)
+            refused = await anyio.to_thread.run_sync(partial(run, ["log", "checkpoint", "--post", receiver.url]))
+            assert (refused.exit_code, "HTTP 500" in refused.stderr) == (Exit.UNREACHABLE, True)
+            unfit = await anyio.to_thread.run_sync(partial(run, ["log", "checkpoint", "--post", "https://x.example/?token=1"]))
+            assert unfit.exit_code == Exit.USAGE
+
+    anyio.run(story)
 
 
 def test_a_log_without_events_is_not_signed_for(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from types import TracebackType
 from typing import Any, Final, Literal, TypeAlias
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 import anyio
 import httpx
@@ -85,13 +85,7 @@ class Postman:
     def __init__(self, hook: str, url: str, secret: bytes, *, timeout_s: float, private_allowed: bool, agent: str) -> None:
         self._hook, self._url, self._secret = hook, urlsplit(url), secret
         self._timeout_s, self._private_allowed = timeout_s, private_allowed
-        self._client = httpx.AsyncClient(
-            timeout=timeout_s,
-            trust_env=False,
-            follow_redirects=False,
-            limits=httpx.Limits(max_connections=2, keepalive_expiry=30),
-            headers={"User-Agent": agent, "Accept-Encoding": "identity", "Content-Type": "application/json"},
-        )
+        self._client = outward(agent, "application/json", timeout_s)
 
     async def __aenter__(self) -> "Postman":
         return self
@@ -102,33 +96,60 @@ class Postman:
 
     async def post(self, record: Record, *, people: bool, now: int) -> Outcome:
         """Deliver one event once; `now` in ms. Never raises for what the network or the receiver does."""
-        host, secure = self._url.hostname or "", self._url.scheme == "https"
-        port = self._url.port or (443 if secure else 80)
         id, body, timestamp = message_id(self._hook, record.position), payload(record, people=people), now // 1000
         headers = {
-            "Host": self._url.netloc,
             "webhook-id": id,
             "webhook-timestamp": str(timestamp),
             "webhook-signature": signature(self._secret, id, timestamp, body),
         }
-        try:
-            # A receiver that sends a byte a second would never run into a timeout between two bytes.
-            with anyio.fail_after(self._timeout_s):
-                address = await resolve(host, port, private_allowed=self._private_allowed)
-                shown = f"[{address}]" if ":" in address else address
-                url = httpx.URL(f"{self._url.scheme}://{shown}:{port}{self._url.path or '/'}")
-                extensions = {"sni_hostname": host} if secure else {}
-                async with self._client.stream("POST", url, content=body, headers=headers, extensions=extensions) as answer:
-                    await _drain(answer)
-        except NotOutside as error:
-            return Outcome("unreachable", str(error))
-        except (httpx.ConnectError, httpx.ConnectTimeout) as error:
-            return Outcome("unreachable", f"no connection ({type(error).__name__})")
-        except TimeoutError:
-            return Outcome("unfit", f"no answer within {self._timeout_s:g} s")
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
-            return Outcome("unfit", f"no answer ({type(error).__name__})")
-        return _judged(answer, now)
+        return await send(
+            self._client, self._url, body, headers, now=now, timeout_s=self._timeout_s, private_allowed=self._private_allowed
+        )
+
+
+def outward(agent: str, kind: str, timeout_s: float) -> httpx.AsyncClient:
+    """Return a client for one receiver: no proxy is asked, no redirect followed. `kind` is the Content-Type of what is sent."""
+    return httpx.AsyncClient(
+        timeout=timeout_s,
+        trust_env=False,
+        follow_redirects=False,
+        limits=httpx.Limits(max_connections=2, keepalive_expiry=30),
+        headers={"User-Agent": agent, "Accept-Encoding": "identity", "Content-Type": kind},
+    )
+
+
+async def send(
+    client: httpx.AsyncClient,
+    to: SplitResult,
+    body: bytes,
+    headers: dict[str, str],
+    *,
+    now: int,
+    timeout_s: float,
+    private_allowed: bool,
+) -> Outcome:
+    """Post once, to an address that may be contacted. Never raises for what the network or the receiver does."""
+    host, secure = to.hostname or "", to.scheme == "https"
+    port = to.port or (443 if secure else 80)
+    try:
+        # A receiver that sends a byte a second would never run into a timeout between two bytes.
+        with anyio.fail_after(timeout_s):
+            address = await resolve(host, port, private_allowed=private_allowed)
+            shown = f"[{address}]" if ":" in address else address
+            url = httpx.URL(f"{to.scheme}://{shown}:{port}{to.path or '/'}")
+            extensions = {"sni_hostname": host} if secure else {}
+            sent = {"Host": to.netloc, **headers}
+            async with client.stream("POST", url, content=body, headers=sent, extensions=extensions) as answer:
+                await _drain(answer)
+    except NotOutside as error:
+        return Outcome("unreachable", str(error))
+    except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+        return Outcome("unreachable", f"no connection ({type(error).__name__})")
+    except TimeoutError:
+        return Outcome("unfit", f"no answer within {timeout_s:g} s")
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        return Outcome("unfit", f"no answer ({type(error).__name__})")
+    return _judged(answer, now)
 
 
 async def _drain(answer: httpx.Response) -> None:

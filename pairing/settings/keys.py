@@ -17,7 +17,7 @@ from pairing.commands import Quorum, Terms
 
 from .kinds import Choice, Flag, Integer, Kind, Limit, ListOf, SecretText, Span
 from .secret import Secret
-from .words import BIND, GRANTED, NETWORK, ORIGIN, PATH, QUORUM, SCOPE, SPAN, URL, Network
+from .words import BIND, GRANTED, NETWORK, ORIGIN, PATH, QUORUM, RECEIVER, SCOPE, SPAN, URL, Network
 
 AuthMode = Literal["token", "password", "none"]
 LogLevel = Literal["debug", "info", "warning", "error"]
@@ -281,8 +281,12 @@ class LogCheckpoint(Struct, frozen=True, kw_only=True, rename="camel"):
         Path | None,
         Setting(PATH, "Where the gateway writes a checkpoint of its log. Unset: it writes none by itself."),
     ] = None
+    url: Annotated[
+        str | None,
+        Setting(RECEIVER, "Where the gateway posts a checkpoint of its log, under the rules for webhooks. Unset: nowhere."),
+    ] = None
     every_ms: Annotated[
-        int, Setting(Limit(1_000, 30 * _DAY_MS), "Time between two checkpoints that the gateway writes, in ms.")
+        int, Setting(Limit(1_000, 30 * _DAY_MS), "Time between two checkpoints that the gateway writes or posts, in ms.")
     ] = 3_600_000
 
 

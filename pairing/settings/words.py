@@ -9,6 +9,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from pairing.authority import OPERATOR, OPERATOR_SCOPES, ROLES
 from pairing.commands import EVERYTHING, Quorum
+from pairing.hooks import url_flaw
 
 from .kinds import ExplainedError, Span, Word
 from .problems import did_you_mean
@@ -42,6 +43,12 @@ def _unmapped(network: Network) -> Network:
 def _url(text: str) -> str:
     parts = _authority(text)
     if parts.scheme not in _URL_SCHEMES or not _may_be_quoted(text):
+        raise ValueError
+    return text
+
+
+def _receiver(text: str) -> str:
+    if url_flaw(_clean(text), plain_allowed=True) is not None or not _may_be_quoted(text):
         raise ValueError
     return text
 
@@ -113,6 +120,7 @@ def _clean(text: str) -> str:
 BIND = Word('"loopback", "lan" or an IP address', _bind)
 NETWORK = Word("an IP address or CIDR", _network)
 URL = Word("a ws:// or wss:// URL without credentials, query or fragment", _url, _may_be_quoted)
+RECEIVER = Word("an https:// URL without credentials, query or fragment", _receiver, _may_be_quoted)
 ORIGIN = Word('an origin like "https://host:port", or "*"', _origin, _may_be_quoted)
 SCOPE = Word("an operator scope", _scope)
 GRANTED = Word('a scope, a role or "*"', _granted)
