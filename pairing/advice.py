@@ -10,8 +10,9 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from .commands import ANY_TERMS, Approve, Caller, DeviceCommand, Knock, Rotate, Terms, Unlock, Wanted
-from .decide import decide, fold
+from .decide import decide
 from .device import Device
+from .evolve import fold
 from .history import met
 from .refusals import Refused
 from .shortfall import covered_by

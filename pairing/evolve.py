@@ -3,7 +3,7 @@
 Pure and total: it never refuses, decisions are in `decide`. An event that does not fit changes only what it concerns.
 """
 
-from typing import Literal, TypeVar, assert_never
+from typing import Literal, TypeAlias, TypeVar, assert_never
 
 from msgspec.structs import replace
 
@@ -45,6 +45,7 @@ from .events import (
 )
 
 T = TypeVar("T")
+Events: TypeAlias = tuple[DeviceEvent, ...]
 
 
 def evolve(state: Device, event: DeviceEvent | Unknown) -> Device:
@@ -118,6 +119,13 @@ def evolve(state: Device, event: DeviceEvent | Unknown) -> Device:
             return replace(state, newer=event.kind)
         case _:
             assert_never(event)
+
+
+def fold(state: Device, events: Events) -> Device:
+    """Return the state after some events."""
+    for event in events:
+        state = evolve(state, event)
+    return state
 
 
 def _opened(event: RequestOpened) -> Pending:

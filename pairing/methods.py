@@ -35,6 +35,7 @@ from . import (
     vote_methods,
     watch_methods,
 )
+from .answering import unknown_request
 from .authority import ADMIN, NODE, OPERATOR, PAIRING, READ, WRITE, normalise
 from .commands import (
     Approve,
@@ -45,7 +46,6 @@ from .commands import (
     Revoke,
     Rotate,
 )
-from .decide import unknown_request
 from .desk import Handled
 from .device import Device
 from .entries import PairedEntry, PendingEntry, Presence

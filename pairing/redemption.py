@@ -10,10 +10,12 @@ from msgspec.structs import replace
 from . import quorum
 from .authority import NODE, OPERATOR, of_role
 from .commands import Redeem, Reject, Standing
-from .decide import admit, decide, fold
+from .decide import decide
 from .device import Device
 from .enrolment import SPENT, Code, Enrolment, Holder, fault
 from .events import DeviceEvent, EnrolmentBound, EnrolmentEvent, EnrolmentOverused, EnrolmentRedeemed, EnrolmentRevoked
+from .evolve import fold
+from .knocking import admit
 from .locks import locked_out
 from .refusals import Reason, Refused
 from .shortfall import shortfalls

@@ -5,7 +5,7 @@ It decides nothing: see `pairing.quorum`.
 
 from typing import Any
 
-from .decide import approvers_needed
+from .answering import approvers_needed
 from .desk import Handled
 from .device import Device
 from .entries import PendingView, VoidedEntry, VoteEntry

@@ -11,7 +11,7 @@ import msgspec
 from msgspec import Struct
 
 from . import following
-from .decide import unknown_request
+from .answering import unknown_request
 from .entries import fate
 from .following import LONGEST_WAIT_MS, MOST
 from .log.port import Record

@@ -18,10 +18,11 @@ from anyio.abc import TaskStatus
 from pairing import ids, methods
 from pairing.authority import NODE
 from pairing.commands import Caller, EnrolmentCommand, Expire, ExpireCode, Knock, Redeem
-from pairing.decide import blocking, decide
+from pairing.decide import decide
 from pairing.device import Device
 from pairing.enrolment import SPENT
 from pairing.events import Actor, DeviceEvent, RequestApproved, RequestOpened, device_stream
+from pairing.knocking import blocking
 from pairing.listing import Notes
 from pairing.locks import locked_out
 from pairing.log.port import EventLog, Record

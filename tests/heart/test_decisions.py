@@ -5,9 +5,9 @@ import pytest
 from msgspec.structs import replace
 
 from pairing.authority import ADMIN, OPERATOR_SCOPES, PAIRING, READ, WRITE
-from pairing.decide import HOUR_MS
 from pairing.device import digest
 from pairing.events import TokenIssued, Unknown
+from pairing.knocking import HOUR_MS
 from pairing.refusals import Reason
 
 TTL = 300_000

@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from pairing.authority import OPERATOR_SCOPES
 from pairing.commands import Acknowledge, Caller, Deliver, ExpireCode, Mint, Redeem, Standing, VoidCode
-from pairing.decide import decide, fold
+from pairing.decide import decide
 from pairing.device import INITIAL, Device
 from pairing.enrolment import (
     EMPTY_ENROLMENT,
@@ -24,6 +24,7 @@ from pairing.enrolment import (
     fault,
 )
 from pairing.events import Actor, EnrolmentAcknowledged, EnrolmentDelivered, Unknown, kind_of
+from pairing.evolve import fold
 from pairing.redemption import MOST_OVERUSES, OVERUSE_PAUSE_MS, redeem, reject
 from pairing.refusals import Reason, Refused
 from pairing.tokens import GatewayKey, Keyring

@@ -8,9 +8,10 @@ from msgspec.structs import replace
 from pairing import operators
 from pairing.authority import OPERATOR_SCOPES
 from pairing.commands import Ban, Caller
-from pairing.decide import HOUR_MS, decide
+from pairing.decide import decide
 from pairing.events import Actor, GlassBroken, Unknown, kind_of
 from pairing.evolve import evolve
+from pairing.knocking import HOUR_MS
 from pairing.refusals import Reason, Refused
 from pairing.standing import lapsed
 

@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from pairing import quorum
+from pairing.answering import approvers_needed
 from pairing.authority import OPERATOR_SCOPES
 from pairing.commands import Caller, Quorum, Standing, Terms
-from pairing.decide import approvers_needed, decide
+from pairing.decide import decide
 from pairing.events import Actor, kind_of
 from pairing.evolve import evolve
 from pairing.refusals import Reason, Refused

@@ -11,10 +11,10 @@ from cli.main import pairing
 from pairing import explain, history, ids
 from pairing.advice import Means
 from pairing.commands import Approve, Ban, Caller, CloseHandoff, ExpireIdle, Knock, Lock, Rotate, Unlock
-from pairing.decide import decide, fold
+from pairing.decide import decide
 from pairing.device import Device
 from pairing.events import Actor, DeviceAbandoned, TokenImported, Unknown
-from pairing.evolve import evolve
+from pairing.evolve import evolve, fold
 from pairing.explain import Case
 from pairing.history import read, world_at
 from pairing.identity import b64url
