@@ -214,6 +214,7 @@ def _service(settings: Settings, log: SqliteLog, views: Views, keyring: Keyring,
     desk = Desk(log, version=version())
     desk.policy = policy_digest(settings)
     desk.under = secret_tag(settings, keyring)
+    desk.heed(views)
     desk.approvers = views if settings.gateway.pairing.keep_last_operator else None
     return Service(
         desk=desk,

@@ -61,7 +61,7 @@ from .policy import EMPTY_HOUSE, House, decide_house, evolve_house
 from .redemption import redeem, reject
 from .refusals import Reason, Refused
 from .standing import lapsed, stands
-from .streams import Streams
+from .streams import Streams, Witness
 
 S = TypeVar("S")
 C = TypeVar("C", bound=Command)
@@ -170,6 +170,11 @@ class Desk:
         self.written = 0
         self.doubted: set[str] = set()
         self._unbarred: set[str] = set()
+
+    def heed(self, witness: Witness) -> None:
+        """Close streams that had more rows once than the log finds now."""
+        for streams in self._families:
+            streams.witness = witness
 
     @property
     def log(self) -> EventLog:

@@ -13,7 +13,7 @@ import structlog
 from .events import AnyEvent, Unknown
 from .log.chain import flaw
 from .log.codec import decode
-from .log.errors import EventUnreadable
+from .log.errors import EventUnreadable, StreamDamaged
 from .log.port import EventLog, Mark, Record
 
 S = TypeVar("S")
@@ -30,6 +30,16 @@ class Folder(Protocol[S]):
 
     def fold(self, state: S, event: AnyEvent | Unknown) -> S:
         """Return the state after an event."""
+
+
+class Witness(Protocol):
+    """Remembers how far streams went. It may lag behind, and what it says closes a stream, never opens one."""
+
+    async def last(self, stream: str) -> tuple[int, int]:
+        """Return the last version of a stream that was seen in the log, and its position; zeros where none was."""
+
+    async def catch_up(self) -> int:
+        """Look at the log again: what was seen in another one that stood in its place is not remembered after it."""
 
 
 class _Reading:
@@ -59,6 +69,7 @@ class Streams(Generic[S]):
         self._lock = anyio.Lock()
         self._ours: dict[int, Mark] = {}
         self._readings: dict[str, _Reading] = {}
+        self.witness: Witness | None = None
 
     @property
     def position(self) -> int:
@@ -84,10 +95,21 @@ class Streams(Generic[S]):
 
     async def _load(self, stream: str) -> tuple[S, int]:
         rows = await self._read(stream)
+        if self.witness is not None and (await self.witness.last(stream))[0] > _version(rows):
+            rows = await self._missed(self.witness, stream)
         state = self._folder.initial
         for row in rows:
             state = self._folder.fold(state, decode(row))
-        return state, rows[-1].version if rows else 0
+        return state, _version(rows)
+
+    async def _missed(self, witness: Witness, stream: str) -> tuple[Record, ...]:
+        """Read a stream again that had more rows once. A row that was taken out at its end leaves no other trace in it (D1)."""
+        await witness.catch_up()
+        version, position = await witness.last(stream)
+        rows = await self._read(stream)
+        if _version(rows) < version:
+            raise StreamDamaged(stream, position, "it is missing")
+        return rows
 
     async def _read(self, stream: str) -> tuple[Record, ...]:
         """Read a stream's rows, again if the following has passed later ones of it meanwhile."""
@@ -97,7 +119,7 @@ class Streams(Generic[S]):
             while True:
                 era = self._era
                 rows = await self._log.stream(stream)
-                if era == self._era and (rows[-1].version if rows else 0) >= reading.seen:
+                if era == self._era and _version(rows) >= reading.seen:
                     return rows
                 await self.catch_up()
         finally:
@@ -203,3 +225,7 @@ class Streams(Generic[S]):
         while len(self._cached) > self._size:
             self._cached.popitem(last=False)
         return found
+
+
+def _version(rows: Sequence[Record]) -> int:
+    return rows[-1].version if rows else 0

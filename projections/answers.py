@@ -225,6 +225,8 @@ SELECT {_REACHED}, e.position, w.word FROM events e JOIN words w ON w.id = e.str
 
 TIME_AT = f"SELECT {_REACHED}, recorded_at FROM events WHERE position = :place"  # noqa: S608
 
+LAST = """
+SELECT version, position FROM events WHERE stream = (SELECT id FROM words WHERE word = :stream) ORDER BY version DESC LIMIT 1"""
 SINCE = f"""
 SELECT {_REACHED}, w.word FROM (SELECT DISTINCT stream FROM events WHERE position > :after) t JOIN words w ON w.id = t.stream
 """  # noqa: S608

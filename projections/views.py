@@ -157,6 +157,14 @@ class Views:
                 self._mark = None
                 return
 
+    async def last(self, stream: str) -> tuple[int, int]:
+        """Return the last version of a stream that was followed, and its position; it looks at no log and mends no file."""
+        try:
+            rows = await self._store.rows(answers.LAST, {"stream": stream})
+        except sqlite3.Error:
+            return (0, 0)
+        return (int(rows[0][0]), int(rows[0][1])) if rows else (0, 0)
+
     async def _mend(self, error: sqlite3.Error) -> None:
         """Do what helps against an error of the file: wait for another writer, begin a new file, or go on in memory."""
         path = self._store.path
