@@ -36,6 +36,11 @@ def expire_idle(state: Device, c: ExpireIdle) -> tuple[DeviceEvent, ...]:
     return (TokenExpired(at=c.now, role=c.role, issue=c.issue, how="idle", since=c.since),)
 
 
+def unused(since: int, idle: int, now: int) -> bool:
+    """Say whether a token that nobody has used since a time (ms) has gone unused for too long."""
+    return now >= since + idle
+
+
 def end_of_life(lifetimes: Lifetimes, role: str, now: int) -> int | None:
     """Return when a token of a role that is issued now will expire, in ms; None where it has no lifetime."""
     return next((now + lifetime for named, lifetime in lifetimes if named == role), None)

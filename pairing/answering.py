@@ -58,6 +58,11 @@ def approvers_needed(state: Device, terms: Terms, under: str | None) -> int:
     return quorum.needed(terms, gains(state.grant, state.pending, under)) if state.pending else 1
 
 
+def wants_reason(state: Device, terms: Terms, under: str | None) -> bool:
+    """Say whether an approval of the open request must say why."""
+    return state.pending is not None and quorum.wants_reason(terms, gains(state.grant, state.pending, under))
+
+
 def reject(state: Device, c: Reject) -> Events:
     """Say no to exactly one request and, where a ban is asked for, keep its device out. Raises `Refused`."""
     pending = _answerable(state, c, "reject", Reason.REJECTION_DENIED, "rejected")

@@ -16,13 +16,18 @@ from .refusals import Reason, Refused
 
 def leave(grant: Grant, old: Token | None, c: Rotate, news: tuple[DeviceEvent, ...]) -> tuple[DeviceEvent, ...]:
     """Return the events of a rotation with what becomes of the retired generation. Raises `Refused` for too long a handoff."""
-    if c.handoff > c.longest:
+    if too_long(c.handoff, c.longest):
         raise Refused(Reason.HANDOFF_TOO_LONG, longest=c.longest, details={"longestMs": c.longest})
     until = _end(grant, old, c)
     return tuple(
         replace(event, handoff_until=until, compromised=c.compromised) if isinstance(event, TokenRotated) else event
         for event in news
     )
+
+
+def too_long(handoff: int, longest: int) -> bool:
+    """Say whether a handoff (ms) is longer than the policy allows."""
+    return handoff > longest
 
 
 def _end(grant: Grant, old: Token | None, c: Rotate) -> int | None:

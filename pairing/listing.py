@@ -315,7 +315,7 @@ class Issued(Struct, frozen=True):
 
 
 class Touched(Struct, frozen=True):
-    """A device to which something happened, and the first position at which it did."""
+    """A device to which something happened, and a position at which it did: the first or the latest, as asked."""
 
     position: int
     device: str
@@ -498,6 +498,9 @@ class Listing(Protocol):
 
     async def touched(self, *, start: int, end: int, after: int, limit: int) -> tuple[Touched, ...]:
         """Return the devices touched above `start` and up to `end`, by their first such position above `after`."""
+
+    async def touched_by(self, kinds: Sequence[str], *, after: int, limit: int) -> tuple[Touched, ...]:
+        """Return the devices that have events of some kinds above a position, with the latest of these, latest first."""
 
     async def time_at(self, position: int) -> int | None:
         """Return when a position was recorded (ms); None where the log has no such position, or it cannot be read."""

@@ -30,6 +30,7 @@ from . import (
     node_methods,
     provenance,
     prune_methods,
+    rehearse_methods,
     restore_methods,
     view_methods,
     vote_methods,
@@ -501,6 +502,7 @@ _TABLE: tuple[Method[Any], ...] = (
     *provenance.METHODS,
     *blast.METHODS,
     *view_methods.METHODS,
+    *rehearse_methods.METHODS,
     Method("skills.bins", AnyParams, skills_bins, None, (NODE,)),
     Method("node.event", AnyParams, node_event, None, (NODE,)),
 )

@@ -223,6 +223,13 @@ SELECT {_REACHED}, e.position, w.word FROM events e JOIN words w ON w.id = e.str
                ELSE '{device_stream("")}' || substr(w.word, {len(node_stream("")) + 1}) END))
  ORDER BY e.position LIMIT :most"""  # noqa: S608
 
+# The streams of devices that have events of some kinds, by the latest of these.
+TOUCHED_BY = f"""
+SELECT {_REACHED}, max(e.position) AS latest, w.word
+  FROM words k CROSS JOIN events e ON e.kind = k.id AND e.position > :after JOIN words w ON w.id = e.stream
+ WHERE k.word IN (SELECT value FROM json_each(:kinds)) AND w.word GLOB '{device_stream("*")}'
+ GROUP BY e.stream ORDER BY latest DESC LIMIT :most"""  # noqa: S608
+
 TIME_AT = f"SELECT {_REACHED}, recorded_at FROM events WHERE position = :place"  # noqa: S608
 
 LAST = """

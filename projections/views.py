@@ -363,6 +363,11 @@ class Views:
         _, rows = await self._ask(answers.TOUCHED, start=start, end=end, after=max(start, after), most=limit)
         return tuple(Touched(position, answers.owner_of(stream)) for _, position, stream in rows)
 
+    async def touched_by(self, kinds: Sequence[str], *, after: int, limit: int) -> tuple[Touched, ...]:
+        """Return the devices that have events of some kinds above a position, with the latest of these, latest first."""
+        _, rows = await self._ask(answers.TOUCHED_BY, kinds=as_json(list(kinds)), after=after, most=limit)
+        return tuple(Touched(position, answers.device_of(stream)) for _, position, stream in rows)
+
     async def time_at(self, position: int) -> int | None:
         """Return when a position was recorded (ms); None where the log has no such position."""
         _, rows = await self._ask(answers.TIME_AT, place=position)

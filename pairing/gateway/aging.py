@@ -10,6 +10,7 @@ import anyio
 import structlog
 
 from pairing import ids
+from pairing.aging import unused
 from pairing.commands import Caller, DeviceCommand, Elapse, ExpireIdle, Remind
 from pairing.events import Actor
 from pairing.listing import DueRow, Notes
@@ -97,7 +98,7 @@ class Aging:
             return
         last = await self._notes.last_use(row.device, row.role)
         since = max(row.issued_at, self._notes.since, last or 0)
-        if now >= since + idle:
+        if unused(since, idle, now):
             await self._record(ExpireIdle(device=row.device, role=row.role, issue=row.issue, since=since, **_stamp(now)))
 
     def _note_live(self, now: int) -> None:

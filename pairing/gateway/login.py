@@ -11,10 +11,10 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from pairing import ids, verdict
-from pairing.authority import NODE, OPERATOR, ROLES, bound_device, covers, tidy
-from pairing.commands import AskNode, Caller, CloseHandoff, Knock, Silence, Standing, Wanted
+from pairing.authority import OPERATOR, ROLES, bound_device, covers, tidy
+from pairing.commands import AskNode, Caller, CloseHandoff, Knock, Standing, Wanted
 from pairing.device import Device
-from pairing.events import Actor, Need, Personal
+from pairing.events import Actor, Personal
 from pairing.identity import Proof, b64url, check, public_key
 from pairing.refusals import Reason, Refused
 from pairing.settings import Gateway
@@ -22,12 +22,13 @@ from pairing.tokens import GatewayKey, Keyring
 from pairing.verdict import Method, Offered, Presented
 
 from . import details
-from .address import Networks, Origin, believed, cidr_allows, origin_verdict
-from .clients import hints, is_backend_self, is_browser_ui, is_cli, is_control_ui, is_native_ui, is_webchat
+from .address import Origin, believed, origin_verdict
+from .clients import hints, is_backend_self, is_browser_ui, is_cli, is_control_ui, is_webchat
 from .connect import ConnectParams, given, mismatch, negotiate
 from .connect import Proof as Signed
 from .details import auth_details, pairing_details
 from .limits import DEVICE_TOKEN, SETUP_CODE, SHARED_SECRET, RateLimiter, Source
+from .silence import Arrival, silence
 
 WRONG_SECRET: Final = frozenset({Reason.TOKEN_MISMATCH, Reason.PASSWORD_MISMATCH})
 
@@ -323,23 +324,18 @@ def exempt(rules: Gateway, contact: Contact, method: Method, state: Device) -> b
     return page and (rules.control_ui.dangerously_disable_device_auth or rules.auth.mode == "none")
 
 
-def silence(rules: Gateway, contact: Contact, method: Method) -> Silence | None:
-    """Return what may be approved without a person for this contact (protocol §5.2, §5.3), None where nothing may."""
+def arrival(contact: Contact, method: Method) -> Arrival:
+    """Return what silence looks at of a contact."""
     client, facts = contact.params.client, contact.facts
-    page = is_control_ui(client.id) or is_webchat(client.id, client.mode)
-    needs: list[Need] = []
-    if facts.origin.local and (facts.browser is None or page) and method != "device-token":
-        needs.append("not-paired")
-        if facts.browser is None and contact.role == OPERATOR:
-            # What a node may do is never widened silently: its scopes know no ceiling (A11).
-            needs += ["role-upgrade", "scope-upgrade"]
-    if facts.origin.local and facts.browser is None and is_native_ui(client.id, client.mode):
-        needs.append("metadata-upgrade")
-    if needs:
-        return Silence("silent", tuple(needs), rules.pairing.local_ceiling)
-    trusted = Networks(rules.nodes.pairing.auto_approve_cidrs)
-    bare_node = contact.role == NODE and not contact.scopes and facts.browser is None and not page
-    return Silence("trusted-cidr", ("not-paired",), ()) if bare_node and cidr_allows(facts.origin, trusted) else None
+    return Arrival(
+        origin=facts.origin,
+        page=facts.browser is not None,
+        role=contact.role,
+        scopes=contact.scopes,
+        client_id=client.id,
+        client_mode=client.mode,
+        method=method,
+    )
 
 
 def knock(rules: Gateway, contact: Contact, method: Method, key: GatewayKey, under: str | None, now: int) -> Knock:
@@ -363,7 +359,7 @@ def knock(rules: Gateway, contact: Contact, method: Method, key: GatewayKey, und
         seen=key.tag("seen", name, address, agent, client.platform, given(client.device_family), client.id, client.mode),
         named=key.tag("named", name),
         ttl=rules.pairing.request_ttl_ms,
-        silence=silence(rules, contact, method),
+        silence=silence(rules, arrival(contact, method)),
         lifetimes=rules.tokens.lifetimes,
         terms=rules.pairing.approval.terms,
         most=rules.pairing.max_requests_per_device,

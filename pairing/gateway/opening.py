@@ -17,7 +17,7 @@ from pairing.refusals import Reason, Refused
 from pairing.service import Service
 from pairing.settings.keys import Pairing
 
-from .address import neighbourhood
+from .crowding import full, source
 
 T = TypeVar("T")
 PATIENCE_S: Final = 5.0
@@ -58,12 +58,12 @@ class Opening:
         crowd = await self._service.views.crowd(address)
         # Those whose address a header hides count as one source, or hiding it would be the way round the cap.
         near = await self._neighbours(address) if address and ":" in address else crowd.here
-        return crowd.total >= self._caps.max_pending or (not local and near >= self._caps.max_pending_per_address)
+        return full(self._caps, crowd.total, near, local=local)
 
     async def _neighbours(self, address: str) -> int:
         """Count the open requests from an IPv6 network: one host has all of its addresses."""
-        place, rows = neighbourhood(address), (await self._service.views.pending()).rows
-        return sum(row.address is not None and neighbourhood(row.address) == place for row in rows)
+        place, rows = source(address), (await self._service.views.pending()).rows
+        return sum(row.address is not None and source(row.address) == place for row in rows)
 
     @asynccontextmanager
     async def _everywhere(self) -> AsyncIterator[None]:
