@@ -47,6 +47,7 @@ _READING = frozenset(
         "history.story",
         "device.pair.list",
         "device.watch",
+        "rehearse.run",
         "node.pair.list",
     }
 )

@@ -23,6 +23,7 @@ COMMANDS = {
     "could": (".could:could", "Say whether a device could do something, and prove it."),
     "explain": (".explain:explain", "Say why a device is let in or not, and what to do next."),
     "blast": (".blast:blast", "Show all that follows from a device, an address, a code or an actor."),
+    "rehearse": (".rehearse:rehearse", "Say what would have gone otherwise under other settings."),
     "restore": (".restore:restore", "Go back to how everything stood, bringing no dead secret to life."),
     "undo": (".restore:undo", "Take one command back."),
     "hooks": (".hooks:hooks", "Send events to other programs as they happen."),

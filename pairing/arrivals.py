@@ -39,12 +39,12 @@ def guesses(state: Device, one: Happened, event: RequestOpened | RequestRefreshe
     pending, place = state.pending, one.meta.origin
     if place not in {"local", "direct", "proxied"} or (isinstance(event, RequestRefreshed) and pending is None):
         return
-    role, asked = _asked(state, event)
+    asked = _asked(state, event)
     address = one.personal.address if one.personal else None
     paired = state.grant is not None
     hidden = (False, True) if place == "proxied" else (False,)
     coded = (False, True) if event.code is not None else (False,)
-    for code, page, token, behind, scopes in product(coded, (False, True), (False, True)[: 1 + paired], hidden, asked):
+    for code, page, token, behind, (role, scopes) in product(coded, (False, True), (False, True)[: 1 + paired], hidden, asked):
         method: Method = "bootstrap-token" if code else "device-token" if token else "token"
         origin = Origin(
             client_ip=address,
@@ -68,17 +68,22 @@ def guesses(state: Device, one: Happened, event: RequestOpened | RequestRefreshe
             ("page", page),
             ("credential", token or code),
             ("proxy", behind),
-            ("scopes", scopes is not asked[0]),
+            ("scopes", (role, scopes) != asked[0]),
         )
         yield Guess(arrival, code, said)
 
 
-def _asked(state: Device, event: RequestOpened | RequestRefreshed) -> tuple[str, tuple[tuple[str, ...], ...]]:
-    """Return the role, and which scopes can have been asked for: a request that was merged tells only what all asked together."""
+def _asked(state: Device, event: RequestOpened | RequestRefreshed) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """Return for which role, and which scopes, it can have asked: a request tells only what all asked that are merged in it.
+
+    One that was refreshed was asked for at most what it already was; one that takes another's place at least for what is new.
+    """
     pending = state.pending
     if isinstance(event, RequestRefreshed):
-        return (pending.role, (pending.scopes,)) if pending else ("", ())
+        roles = (pending.role, *(role for role in pending.roles if role != pending.role)) if pending else ()
+        scopes = tuple(dict.fromkeys((pending.scopes, ()))) if pending else ()
+        return tuple(product(roles, scopes))
     if event.replaces is None or pending is None:
-        return event.role, (event.scopes,)
+        return ((event.role, event.scopes),)
     new = tuple(scope for scope in event.scopes if scope not in pending.scopes)
-    return event.role, tuple(dict.fromkeys((new, event.scopes)))
+    return tuple((event.role, scopes) for scopes in dict.fromkeys((new, event.scopes)))

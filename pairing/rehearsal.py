@@ -31,6 +31,7 @@ from .events import (
     RequestRefreshed,
     RequestRejected,
     RequestSuperseded,
+    RequestUnendorsed,
     RequestWithdrawn,
     TokenExpired,
     TokenRotated,
@@ -307,7 +308,7 @@ class _Case(Struct, frozen=True):
         under, request, then = self.then.under, event.request, "approved" if final else "given a vote, and waited for others"
         if wants_reason(state, new, under) and not wants_reason(state, before, under) and not (one.meta.reason or "").strip():
             return self.line(one, "reason", f"{then}, without a reason", "refused for want of a reason", REASONS, request=request)
-        given = [e for e in self.events if isinstance(e, RequestEndorsed)]
+        given = [e for e in self.events if isinstance(e, RequestEndorsed | RequestUnendorsed)]
         voted = fold(state, tuple(given)).pending
         have, needed = max(1, len(voted.votes) if voted else 0), approvers_needed(state, new, under)
         if final and needed > have:

@@ -7,7 +7,7 @@ Read in this order: `secret`, `problems`, `kinds`, `words`, `keys` (the table), 
 from .digest import policy_digest
 from .home import config_path, default_home, ensure_home
 from .keys import KEYS, Gateway, Key, Log, Settings
-from .load import conflicts, load
+from .load import conflicts, load, load_file
 from .problems import Problem, SettingsError
 from .secret import Secret
 
@@ -25,5 +25,6 @@ __all__ = [
     "default_home",
     "ensure_home",
     "load",
+    "load_file",
     "policy_digest",
 ]

@@ -13,7 +13,7 @@ from typing import Any
 from msgspec import Struct, field
 
 from . import lines
-from .home import SHARED_TOKEN, config_path, default_home, open_to_others, read_shared_token, read_text
+from .home import SHARED_TOKEN, FileText, config_path, default_home, open_to_others, read_shared_token, read_text
 from .keys import KEYS, SECTIONS, Gateway, Key, Log, Settings, assemble
 from .problems import Problem, SettingsError, UnfitValueError, described, did_you_mean
 
@@ -65,6 +65,17 @@ def load(
     return settings
 
 
+def load_file(path: Path) -> Settings:
+    """Return the settings that one file alone would give, defaults beside it. Raises SettingsError; a missing file is one too."""
+    file = read_text(path)
+    if file is None:
+        raise SettingsError([Problem("", f"there is no {path}")])
+    layer = _file(file, path.absolute())
+    if layer.problems:
+        raise SettingsError(layer.problems)
+    return _settings(path.absolute().parent, layer.found, layer.warnings)
+
+
 def examine(text: str, path: Path) -> Layer:
     """Judge the text of a settings file at `path`: its good values, all of its problems, its warnings."""
     layer = Layer()
@@ -107,8 +118,10 @@ def _file_layer(folder: Path) -> Layer:
         file = read_text(path)
     except SettingsError as error:
         return Layer(problems=list(error.problems))
-    if file is None:
-        return Layer()
+    return Layer() if file is None else _file(file, path)
+
+
+def _file(file: FileText, path: Path) -> Layer:
     layer = examine(file.text, path)
     if file.mode & 0o022:
         layer.warnings.append(f"{path} can be changed by other users (mode {file.mode:04o})")
