@@ -30,7 +30,6 @@ MOST = 500
 REFUSED_KIND = "contact.refused"
 _ACTORS = ("local", "timer", "policy", "shared-secret")
 _RING = 10_000
-_BY_ITSELF = ("request.opened", "request.refreshed", "device.described", "node.requested")
 
 Many: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=MOST)]
 Ms: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=1 << 53)]
@@ -143,10 +142,7 @@ async def _entries(call: Call[Any], records: Sequence[Record]) -> tuple[AuditEnt
     views, own = call.service.views, call.caller.own
     names = await naming(views, records, only=own)
     changes = await views.changes([record.position for record in records])
-    entries = [audited(recorded(record, names), changes.get(record.position, ())) for record in records]
-    if own is None:
-        return tuple(entries)
-    return tuple(entry if entry.kind in _BY_ITSELF else replace(entry, personal=None) for entry in entries)
+    return tuple(audited(recorded(record, names, own), changes.get(record.position, ())) for record in records)
 
 
 async def _contacts(call: Call[AuditParams], sought: Sought, before: tuple[int, str]) -> tuple[RefusedContact, ...]:

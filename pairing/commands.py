@@ -116,6 +116,7 @@ class Knock(DeviceBound, frozen=True, kw_only=True):
     """An authenticated device connects and wants in. Opens, refreshes or silently approves a request; idempotent.
 
     `full` says that no more requests may be open; `most` how many of its own may have come to nothing in the last hour.
+    `anew`: it does not come itself; an operator asks again on its behalf, to take back a rejection.
     """
 
     wanted: Wanted
@@ -132,6 +133,7 @@ class Knock(DeviceBound, frozen=True, kw_only=True):
     full: bool = False
     most: int | None = None
     code: str | None = None
+    anew: bool = False
     lifetimes: Lifetimes = ()
 
 

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from . import authority
 from .authority import ADMIN, OPERATOR, ROLES, Target, belongs, covers, of_role
 from .commands import Acknowledge, Command, Deliver, EnrolmentCommand, ExpireCode, Mint, VoidCode, Wanted
-from .device import Device
+from .device import Device, Token
 from .events import (
     EnrolmentAcknowledged,
     EnrolmentBound,
@@ -75,6 +75,7 @@ class Code(Struct, frozen=True, gc=False):
     expires_at: int
     minter: str | None
     under: str | None
+    lent: tuple[str, ...] = ()
 
 
 class Enrolment(Struct, frozen=True, gc=False):
@@ -140,6 +141,7 @@ def _issued(event: EnrolmentIssued) -> Code:
         expires_at=event.expires_at,
         minter=event.minter,
         under=event.under,
+        lent=event.lent,
     )
 
 
@@ -174,7 +176,7 @@ def fault(state: Enrolment, device: Device, name: str, wanted: Wanted, now: int)
         why = None if held.acknowledged_at is None else f"acknowledged at {held.acknowledged_at}"
     else:
         why = _unused(state, code, held, device, now)
-    return why or _outside(code, wanted)
+    return why or _outside(code, device, wanted)
 
 
 def _unused(state: Enrolment, code: Code, held: Holder | None, device: Device, now: int) -> str | None:
@@ -182,8 +184,8 @@ def _unused(state: Enrolment, code: Code, held: Holder | None, device: Device, n
         return SPENT
     if now > code.expires_at:
         return f"expired at {code.expires_at}"
-    removed = any(old.how in {"removed", "revoked"} and old.at >= code.issued_at for old in device.retired)
-    if device.grant is None and removed:
+    # Who is not paired, and had a token that ended since, was paired until then.
+    if device.grant is None and any(old.at >= code.issued_at for old in device.retired):
         # What a person has taken away since, no code brings back (R9, V7).
         return "the device was removed after it was minted"
     return None
@@ -194,12 +196,18 @@ def _current(held: Holder, device: Device, wanted: Wanted) -> bool:
     return token is not None and not token.dead and token.issue == held.tokens[wanted.role]
 
 
-def _outside(code: Code, wanted: Wanted) -> str | None:
+def beyond(code: Code, token: Token) -> bool:
+    """Say whether a token holds more than a code gives: then the code is no way to it (B3)."""
+    return not covers(token.role, code.scopes, token.scopes)
+
+
+def _outside(code: Code, device: Device, wanted: Wanted) -> str | None:
     if wanted.role not in code.roles:
         return f"not for role {wanted.role}"
     if not covers(wanted.role, code.scopes, wanted.scopes):
         return f"outside its scopes: {', '.join(code.scopes) or 'none'}"
-    return None
+    token = device.token(wanted.role)
+    return "the device's token holds more than it gives" if token and not token.dead and beyond(code, token) else None
 
 
 def decide_enrolment(state: Enrolment, command: EnrolmentCommand) -> Events:
@@ -246,6 +254,7 @@ def _mint(state: Enrolment, c: Mint) -> Events:
         expires_at=c.expires_at,
         minter=c.by.standing.device if c.by.standing else None,
         under=c.under,
+        lent=c.by.ceiling if c.by.standing else (),
         labelled=c.labelled,
     )
     return (issued,)
@@ -275,12 +284,15 @@ def _acknowledge(state: Enrolment, c: Acknowledge) -> Events:
     return (EnrolmentAcknowledged(at=c.now, device=c.device),)
 
 
+def given(roles: tuple[str, ...], scopes: tuple[str, ...]) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """Return what a code gives, by role, and with it what its minter must hold; other than profiles do takes an owner (B4)."""
+    access = tuple((role, of_role(scopes, role)) for role in roles)
+    return access if set(of_role(scopes, OPERATOR)) <= set(HANDED_OUT) else (*access, (OPERATOR, (ADMIN,)))
+
+
 def _permit(c: Command, roles: tuple[str, ...], scopes: tuple[str, ...]) -> None:
     """Nobody mints, or takes back, what they do not hold; what no profile hands out is an owner's alone (B4, B6)."""
-    access = [(role, of_role(scopes, role)) for role in roles]
-    if not set(of_role(scopes, OPERATOR)) <= set(HANDED_OUT):
-        access.append((OPERATOR, (ADMIN,)))
-    ruling = authority.may("enrol", c.by, Target("", tuple(access)))
+    ruling = authority.may("enrol", c.by, Target("", given(roles, scopes)))
     if ruling.allowed:
         return
     if ruling.scope is not None:

@@ -575,12 +575,13 @@ class NodeForgotten(Event, frozen=True, tag="node.forgotten"):
     rows: int
 
 
-class EnrolmentIssued(Event, frozen=True, tag="enrolment.issued"):
+class EnrolmentIssued(Event, frozen=True, omit_defaults=True, tag="enrolment.issued"):
     """A setup code was minted. Only `secret`, a keyed hash of its token by the gateway key `key`, is kept.
 
     Up to `uses` devices may redeem it until `expires_at`, each for exactly these roles and scopes; `approves` says that redeeming
     is approval for an operator too. `minter` is the device whose session minted it, `under` the generation of the shared secret
-    that vouched for that session: the code dies with either. `labelled` is a keyed tag of the label (in `Personal`).
+    that vouched for that session: the code dies with either. `lent` is what that session's locality lent it to give.
+    `labelled` is a keyed tag of the label (in `Personal`).
     """
 
     PERSONAL: ClassVar[bool] = True
@@ -596,6 +597,7 @@ class EnrolmentIssued(Event, frozen=True, tag="enrolment.issued"):
     minter: str | None
     under: str | None
     labelled: str | None
+    lent: tuple[str, ...] = ()
 
 
 class EnrolmentBound(Event, frozen=True, tag="enrolment.bound"):

@@ -214,11 +214,16 @@ def _presented(state: Device, role: str, seen: Shown | None, p: ExplainParams) -
 async def _recognise(
     call: Call[ExplainParams], device: str | None, records: tuple[Record, ...], token: str, when: Moment
 ) -> tuple[Shown, int]:
-    """Find what a token is: of the device, the gateway's own secret, a node's, and then of every device there is."""
+    """Find what a token is: of the device, the gateway's own secret, a node's, and then of every device there is.
+
+    A session that is bound to its device learns of that device's tokens alone: here nobody counts how often it guesses (N9).
+    """
     service, shown = call.service, token.strip()
     held = generations(history.read(records)) if device else ()
     if device and (own := recognise(service.keyring, device, held, shown)):
         return Shown(kind="own", device=device, generation=own), len(held)
+    if call.caller.own is not None:
+        return Shown(kind="foreign" if formed(shown) else "never-issued"), len(held)
     if service.under is not None and any(
         service.keyring.current.tag("shared-secret", mode, shown) == service.under for mode in ("token", "password")
     ):
@@ -227,8 +232,6 @@ async def _recognise(
         return Shown(kind="node-token", device=device), len(held)
     if not formed(shown):
         return Shown(kind="never-issued"), len(held)
-    if call.caller.own is not None:
-        return Shown(kind="foreign"), len(held)
     return await _search(call, device, shown, when, len(held))
 
 
@@ -340,7 +343,7 @@ async def _entries(call: Call[Any], records: tuple[Record, ...], events: list[Ha
     positions = {one.position for one in events}
     rows = [record for record in records if record.position in positions]
     called = await naming(call.service.views, rows, call.caller.own)
-    return {row.position: recorded(row, called) for row in rows}
+    return {row.position: recorded(row, called, call.caller.own) for row in rows}
 
 
 METHODS = (Method("history.explain", ExplainParams, explain_method, PAIRING),)

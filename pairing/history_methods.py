@@ -231,7 +231,7 @@ async def story(call: Call[StoryParams]) -> Story:
     for one in history.read(record for record in records if record.position <= last):
         before, world = world, history.after(world, one)
         if one.position in rows:
-            told.append(_step(recorded(rows[one.position], called), before, world, p.steps))
+            told.append(_step(recorded(rows[one.position], called, call.caller.own), before, world, p.steps))
     more = last if page and records[-1].position > last else None
     return Story(position=when.position, recorded_at_ms=when.recorded_at, device_id=device, events=tuple(told), next=more)
 
@@ -265,7 +265,7 @@ async def _tell(call: Call[Any], records: Iterable[Record], wanted: Iterable[Hap
     positions = {one.position for one in wanted}
     rows = [record for record in records if record.position in positions]
     called = await naming(call.service.views, rows, call.caller.own)
-    return {row.position: recorded(row, called) for row in rows}
+    return {row.position: recorded(row, called, call.caller.own) for row in rows}
 
 
 async def _differ(call: Call[Any], device: str, start: int, end: int) -> DeviceDiff | None:
@@ -276,7 +276,7 @@ async def _differ(call: Call[Any], device: str, start: int, end: int) -> DeviceD
         return None
     rows = {record.position: record for record in records}
     called = await naming(call.service.views, [rows[change.by.position] for change in found], call.caller.own)
-    told = [(change.gained, _change(change, rows, called)) for change in found]
+    told = [(change.gained, _change(change, rows, called, call.caller.own)) for change in found]
     return DeviceDiff(
         device_id=device,
         name=called(device),
@@ -285,12 +285,12 @@ async def _differ(call: Call[Any], device: str, start: int, end: int) -> DeviceD
     )
 
 
-def _change(change: Change, rows: Mapping[int, Record], called: Naming) -> ChangeEntry:
+def _change(change: Change, rows: Mapping[int, Record], called: Naming, own: str | None) -> ChangeEntry:
     fact, by = change.fact, change.by
     value = fact.value
     if fact.aspect == "label" and change.gained and isinstance(by.event, DeviceRenamed | NodeRenamed) and by.personal:
         value = by.personal.label or value
-    return ChangeEntry(what=fact.aspect, value=value, role=fact.role or None, by=recorded(rows[by.position], called))
+    return ChangeEntry(what=fact.aspect, value=value, role=fact.role or None, by=recorded(rows[by.position], called, own))
 
 
 def shown(world: World) -> StateEntry:

@@ -22,6 +22,7 @@ from .events import (
 )
 from .evolve import Events, fold
 from .granting import MOST_SCOPES, gains, give_access, misfit, scopes_to_hold, token_for
+from .permits import permit
 from .refusals import Reason, Refused
 from .shortfall import covered_by, shortfalls
 
@@ -30,11 +31,14 @@ HOUR_MS = 3_600_000
 
 def knock(state: Device, c: Knock) -> Events:
     """Let a proven device in with what it wants, or note what it asks for. Raises `Refused`."""
+    if c.anew:
+        permit("undo", c, (), Reason.UNDO_DENIED)
     if state.lock is not None:
         raise locks.locked_out(state.lock)
     needs = shortfalls(state.grant, c.wanted)
     if not needs:
-        return _settle(state, c)
+        # Nobody's token is widened by who only asks on its behalf (A1).
+        return () if c.anew else _settle(state, c)
     quiet = _quiet(needs, c)
     asked = _ask(state, c, needs, quiet)
     after = fold(state, asked)

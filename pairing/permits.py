@@ -4,7 +4,7 @@ It adds no rule of its own: which question a command is, its decision says; the 
 """
 
 from . import authority
-from .authority import Ruling, Target, Verb, of_role, tidy
+from .authority import ADMIN, Ruling, Target, Verb, of_role, tidy
 from .commands import DeviceBound
 from .device import Grant
 from .refusals import Reason, Refused
@@ -23,7 +23,14 @@ def denial(ruling: Ruling, denied: Reason) -> Refused:
     """An approval names the scope that is missing; the other verbs say no more than no (protocol §6.4, §6.6)."""
     if denied is Reason.APPROVAL_DENIED and ruling.rule in {"scope", "no-pairing"}:
         return Refused(Reason.MISSING_SCOPE, scope=ruling.scope)
+    if denied is Reason.UNDO_DENIED:
+        return undo_denied(ruling.scope)
     return Refused(denied, rule=ruling.rule)
+
+
+def undo_denied(scope: str | None = None) -> Refused:
+    """Build the refusal to take something back, with the scope that is missing, if that is why."""
+    return Refused(Reason.UNDO_DENIED, scope=scope or ADMIN, details={"missingScope": scope or ADMIN})
 
 
 def everything(grant: Grant | None) -> Access:

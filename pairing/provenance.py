@@ -4,10 +4,9 @@ A fold of the device's own stream. It decides nothing; a right that was lost and
 """
 
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import cast
 
 from msgspec import Struct
-from msgspec.structs import replace
 
 from .authority import PAIRING, belongs, covers
 from .device import INITIAL, Device
@@ -95,14 +94,12 @@ async def device_who(call: Call[WhoParams]) -> WhoEntry:
     rights: dict[int, list[Right]] = {}
     for right, origin in origins.items():
         rights.setdefault(origin.record.position, []).append(right)
-    # From where others acted is no matter of a session that is bound to its device.
-    hidden: dict[str, Any] = {} if call.caller.own is None else {"personal": None}
-    under = call.service.under
+    own, under = call.caller.own, call.service.under
     return WhoEntry(
         device_id=device,
         paired=state.grant is not None,
         origins=tuple(
-            _entry(state, under, held, origins[held[0]], replace(recorded(origins[held[0]].record, names), **hidden))
+            _entry(state, under, held, origins[held[0]], recorded(origins[held[0]].record, names, own))
             for _, held in sorted(rights.items())
         ),
     )

@@ -13,6 +13,7 @@ from .commands import Remove
 from .device import imprint
 from .entries import Entry
 from .listing import PairedRow
+from .log.codec import decode_meta
 from .refusals import Reason, Refused
 from .service import Call, Method, Params, Reasoned, Service
 from .shapes import Name
@@ -123,7 +124,7 @@ async def prune_apply(call: Call[ApplyParams]) -> Applied:
     """Carry out lines of a plan, each as a removal of its own; a line whose device was used or has changed is refused."""
     removed: list[PrunedEntry] = []
     refused: list[SparedEntry] = []
-    cause = call.params.cause
+    cause = await _began(call)
     for line in call.params.lines:
         try:
             position = await _remove(call, line, cause)
@@ -135,8 +136,22 @@ async def prune_apply(call: Call[ApplyParams]) -> Applied:
     return Applied(removed=tuple(removed), refused=tuple(refused), cause=cause)
 
 
+async def _began(call: Call[ApplyParams]) -> int | None:
+    """Return the removal that an earlier call began with. Raises `Refused` where it is none of this caller's."""
+    cause = call.params.cause
+    if cause is None:
+        return None
+    rows = await call.service.desk.log.pick((cause,)) if cause <= await call.service.views.position() else ()
+    if not any(row.kind == "device.removed" and decode_meta(row).actor == call.caller.actor for row in rows):
+        raise Refused(Reason.INVALID_PARAMS, method="device.prune.apply", problems="at /cause: is no removal of yours")
+    return cause
+
+
 async def _remove(call: Call[ApplyParams], line: PlanLine, cause: int | None) -> int:
     service = call.service
+    if call.caller.own not in {None, line.device_id}:
+        # What becomes of others is not even refused for a reason that tells of them (A8).
+        raise Refused(Reason.REMOVAL_DENIED, rule="foreign")
     rows = (await service.views.paired(device=line.device_id)).rows
     if rows and ((rows[0].last_seen_at or 0) > (line.last_seen_at_ms or 0) or service.sessions.connected(line.device_id)):
         raise Refused(Reason.DEVICE_USED)

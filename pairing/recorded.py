@@ -17,6 +17,8 @@ from .log.port import Record
 from .sentences import Naming, sentence
 
 _DEVICE, _NODE = device_stream(""), node_stream("")
+# What a device said itself.
+_BY_ITSELF = ("request.opened", "request.refreshed", "device.described", "node.requested")
 
 
 class ActorEntry(Entry, frozen=True, kw_only=True):
@@ -62,12 +64,18 @@ class RecordedEntry(Entry, frozen=True, kw_only=True):
     unreadable: str | None = None
 
 
-def recorded(record: Record, naming: Naming) -> RecordedEntry:
-    """Return a row of the log as it is shown. Total: a row that cannot be read says why."""
+def recorded(record: Record, naming: Naming, own: str | None = None) -> RecordedEntry:
+    """Return a row of the log as it is shown. Total: a row that cannot be read says why.
+
+    A session that is bound to its device `own` is not told from where others acted (A8, N14).
+    """
     try:
         event, meta = decode(record), decode_meta(record)
         says = sentence(record.stream, event, meta, naming)
-        return RecordedEntry(**_placed(record), says=says, **_described(record, meta), event=_body(record))
+        described = _described(record, meta)
+        if own is not None and record.kind not in _BY_ITSELF:
+            described["personal"] = None
+        return RecordedEntry(**_placed(record), says=says, **described, event=_body(record))
     except EventUnreadable as error:
         return RecordedEntry(**_placed(record), says="what happened cannot be read", unreadable=str(error))
 

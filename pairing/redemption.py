@@ -7,13 +7,13 @@ from typing import Final, TypeAlias
 
 from msgspec.structs import replace
 
-from . import quorum
-from .authority import NODE, OPERATOR, of_role
-from .commands import Redeem, Reject, Standing
+from . import authority, quorum
+from .authority import NODE, OPERATOR, Target, of_role
+from .commands import Caller, Redeem, Reject, Standing
 from .decide import decide
-from .device import Device
-from .enrolment import SPENT, Code, Enrolment, Holder, fault
-from .events import DeviceEvent, EnrolmentBound, EnrolmentEvent, EnrolmentOverused, EnrolmentRedeemed, EnrolmentRevoked
+from .device import REMEMBERED, Device
+from .enrolment import SPENT, Code, Enrolment, Holder, fault, given
+from .events import Actor, DeviceEvent, EnrolmentBound, EnrolmentEvent, EnrolmentOverused, EnrolmentRedeemed, EnrolmentRevoked
 from .evolve import fold
 from .knocking import admit
 from .locks import locked_out
@@ -45,7 +45,7 @@ def redeem(enrolment: Enrolment, device: Device, minter: Device | None, c: Redee
     if why == SPENT and overuse_due(enrolment, c.now):
         return (EnrolmentOverused(at=c.now, device=knock.device),), ()
     code = enrolment.code
-    if why is not None or code is None or not vouched(code, minter, c.now):
+    if why is not None or code is None or not vouched(code, minter, c.knock.wanted.under, c.now):
         raise Refused(Reason.BOOTSTRAP_INVALID)
     held = enrolment.holder(knock.device)
     knock = replace(knock, code=c.code, silence=None)
@@ -62,11 +62,19 @@ def redeem(enrolment: Enrolment, device: Device, minter: Device | None, c: Redee
     return (EnrolmentRedeemed(at=c.now, device=knock.device, key=knock.wanted.key, tokens=handed),), events
 
 
-def vouched(code: Code, minter: Device | None, now: int) -> bool:
-    """Say whether who minted a code is still in."""
+def vouched(code: Code, minter: Device | None, under: str | None, now: int) -> bool:
+    """Say whether who minted a code may still give as much, and nobody has ended or doubted what they held then (V3)."""
     if code.minter is None:
         return True
-    return minter is not None and stands(minter, Standing(code.minter, OPERATOR, None), now)
+    if minter is None or minter.newer is not None or not stands(minter, Standing(code.minter, OPERATOR, None), now):
+        return False
+    since = [old for old in minter.retired if old.at >= code.issued_at]
+    # Of more ends than are remembered some may have been more than a rotation.
+    if len(since) >= REMEMBERED or any(old.role == OPERATOR and old.how != "rotated" for old in since):
+        return False
+    token = minter.grant.live(OPERATOR, under) if minter.grant else None
+    held = Caller(actor=Actor("device", code.minter), scopes=token.scopes if token else (), ceiling=code.lent)
+    return authority.may("enrol", held, Target("", given(code.roles, code.scopes))).allowed
 
 
 def silently(code: Code, device: Device, held: Holder | None, c: Redeem) -> bool:

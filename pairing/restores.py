@@ -38,8 +38,9 @@ from .evolve import evolve
 from .history import NOTHING, Happened, World, after, difference, read
 from .nodes import decide_node
 from .refusals import PairingError, Refused
-from .restoring import ended_on_purpose, former
+from .restoring import ended_on_purpose, expired_since, former
 from .service import Call
+from .standing import lapsed
 
 Outcome: TypeAlias = Literal["returns", "goes", "changes", "stays-out", "refused"]
 AnyCommand: TypeAlias = DeviceCommand | NodeCommand | EnrolmentCommand
@@ -149,6 +150,8 @@ def _device_command(
     cause: int | None,
 ) -> RestoreDevice:
     stamped, label = stamp(call, cause), label_at(past, to)
+    since = [one.event for one in past if one.position > to]
+    then = lapsed(then, stamped["now"])
     relabel = then.labelled != now.labelled and (then.labelled is None or label is not None)
     if relabel:
         stamped["personal"] = Personal(salt=ids.salt(), label=label, address=call.caller.address)
@@ -158,8 +161,8 @@ def _device_command(
         break_glass=getattr(call.params, "break_glass", False),
         to=to,
         epoch=epoch,
-        former=former(then.grant) if then.grant else None,
-        ended=ended_on_purpose(one.event for one in past if one.position > to),
+        former=former(then.grant, expired_since(since)) if then.grant else None,
+        ended=ended_on_purpose(since),
         issue=ids.issue_id(),
         key=call.service.keyring.current.id,
         labelled=then.labelled,

@@ -18,6 +18,7 @@ from .events import (
     DeviceRestored,
     RequestWithdrawn,
     TokenAbandoned,
+    TokenExpired,
     TokenIssued,
     TokenNarrowed,
     TokenRevoked,
@@ -25,14 +26,18 @@ from .events import (
 )
 from .evolve import evolve
 from .locks import bar
+from .permits import undo_denied
 from .refusals import Reason, Refused
 
 Events: TypeAlias = tuple[DeviceEvent, ...]
 
 
-def former(grant: Grant) -> FormerGrant:
-    """Return what a restore has to know of a grant as it once was: everything but the names of its tokens."""
-    tokens = [FormerToken(t.role, t.scopes, t.under) for t in grant.tokens if t.revoked_at is None]
+def former(grant: Grant, ran_out: tuple[str, ...] = ()) -> FormerGrant:
+    """Return what a restore has to know of a grant as it once was: everything but the names of its tokens.
+
+    A token that was dead then is none, nor is that of a role in `ran_out`: it has expired since, and its device asks anew.
+    """
+    tokens = [FormerToken(t.role, t.scopes, t.under) for t in grant.tokens if not t.dead and t.role not in ran_out]
     return FormerGrant(
         key=grant.key,
         role=grant.role,
@@ -50,10 +55,19 @@ def former(grant: Grant) -> FormerGrant:
 
 def ended_on_purpose(after: Iterable[object]) -> tuple[str, ...]:
     """Return the roles whose token somebody revoked in these events of a device, and did not give back: a restore leaves them."""
+    return _ended_by(TokenRevoked, after)
+
+
+def expired_since(after: Iterable[object]) -> tuple[str, ...]:
+    """Return the roles whose token expired in these events of a device, and was not replaced."""
+    return _ended_by(TokenExpired, after)
+
+
+def _ended_by(end: type[TokenRevoked | TokenExpired], after: Iterable[object]) -> tuple[str, ...]:
     ended: dict[str, None] = {}
     for event in after:
         match event:
-            case TokenRevoked():
+            case TokenRevoked() | TokenExpired() if isinstance(event, end):
                 ended[event.role] = None
             case TokenRotated() | TokenIssued():
                 ended.pop(event.role, None)
@@ -165,5 +179,7 @@ def _permit(c: RestoreDevice, access: tuple[tuple[str, tuple[str, ...]], ...]) -
     verb: Verb = "undo" if c.epoch is None else "restore"
     ruling = authority.may(verb, c.by, Target(c.device, access))
     if not ruling.allowed:
-        reason = Reason.UNDO_DENIED if c.epoch is None else Reason.RESTORE_DENIED
-        raise Refused(reason, scope=ruling.scope or authority.ADMIN, details={"missingScope": ruling.scope or authority.ADMIN})
+        if c.epoch is None:
+            raise undo_denied(ruling.scope)
+        scope = ruling.scope or authority.ADMIN
+        raise Refused(Reason.RESTORE_DENIED, scope=scope, details={"missingScope": scope})

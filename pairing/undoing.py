@@ -46,9 +46,12 @@ from .events import (
     TokenRotated,
     TokenWidened,
     Unknown,
+    device_stream,
     kind_of,
+    node_stream,
 )
 from .history import Happened, read, world_at
+from .permits import undo_denied
 from .refusals import Reason, Refused
 from .restores import Line, Planned, device_back, label_at, node_back, stamp
 from .service import Call
@@ -102,15 +105,29 @@ async def find(call: Call[Any], position: int | None, command: str | None, *, bu
         raise Refused(Reason.UNKNOWN_COMMAND, command=command) from None
     if not found:
         raise Refused(Reason.UNKNOWN_COMMAND, command=command)
-    return await _all_of(call, found) if bulk else found
+    _concern(call, found)
+    if bulk:
+        found = await _all_of(call, found)
+        _concern(call, found)
+    return found
+
+
+def _concern(call: Call[Any], found: Sequence[Happened]) -> None:
+    """A session that is bound to its device learns nothing of what happened to others (A8). Raises `Refused`."""
+    own = call.caller.own
+    if own is not None and any(one.stream not in {device_stream(own), node_stream(own)} for one in found):
+        raise undo_denied()
 
 
 async def _all_of(call: Call[Any], found: tuple[Happened, ...]) -> tuple[Happened, ...]:
     """A bulk is everything with one cause: the first act of it, or what it was begun with, and all that this led to."""
     cause = found[0].meta.cause or found[0].position
-    log, held, after = call.service.desk.log, list(found) if found[0].position == cause else [], cause
-    if not held:
-        held = list(read(await log.command(read(await log.pick((cause,)))[0].meta.command)))
+    log, held, after = call.service.desk.log, list(found), cause
+    if found[0].position != cause:
+        began = read(await log.pick((cause,)))
+        if not began:
+            return found
+        held = list(read(await log.command(began[0].meta.command)))
     while rows := await log.scan(after=after, limit=_PAGE):
         held += [one for one in read(rows) if one.meta.cause == cause and one.meta.command != held[0].meta.command]
         after = rows[-1].position
@@ -268,6 +285,7 @@ def _knock(call: Call[Any], stamped: dict[str, Any], device: str, asked: Pending
         seen=asked.seen,
         named=asked.named,
         ttl=asked.expires_at - asked.opened_at,
+        anew=True,
     )
 
 

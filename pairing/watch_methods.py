@@ -84,7 +84,7 @@ async def page(call: Call[Any], params: FollowParams, wanted: Callable[[Record],
         call, params.after, seen=params.hash, wait_ms=params.wait_ms, limit=params.limit, wanted=wanted
     )
     names = await naming(call.service.views, found.records, only=call.caller.own)
-    events = tuple(recorded(record, names) for record in found.records)
+    events = tuple(recorded(record, names, call.caller.own) for record in found.records)
     return Followed(position=found.mark.position, hash=found.mark.hash.hex(), head=found.head, events=events)
 
 

@@ -7,7 +7,7 @@ from pairing import ids
 from pairing.commands import Acknowledge, Caller, Deliver, EnrolmentCommand, Redeem
 from pairing.desk import Desk
 from pairing.device import Device
-from pairing.enrolment import SPENT, Enrolment, decide_enrolment, fault
+from pairing.enrolment import SPENT, Enrolment, beyond, decide_enrolment, fault
 from pairing.redemption import overuse_due, silently, vouched
 from pairing.refusals import Refused
 from pairing.service import Service
@@ -34,8 +34,9 @@ async def look_up(service: Service, limiter: RateLimiter, contact: Contact, stat
         if code is None or not service.keyring.is_bootstrap(code, token):
             continue
         why = fault(enrolment, state, device, wanted(contact, service.under), now)
-        if why is None and not vouched(code, await service.desk.device(code.minter) if code.minter else None, now):
-            why = "whoever minted it is no longer paired"
+        minter = await service.desk.device(code.minter) if code.minter else None
+        if why is None and not vouched(code, minter, service.under, now):
+            why = "whoever minted it may not give as much any more"
         return Offered(id, why)
     return Offered(None, "unknown")
 
@@ -63,13 +64,17 @@ async def overuse(desk: Desk, offered: Offered, command: Redeem) -> None:
 
 
 def handed(enrolment: Enrolment, state: Device, contact: Contact, keyring: Keyring) -> tuple[IssuedToken, ...]:
-    """Return the tokens of the other roles that a device redeemed, for that device alone (T4)."""
-    device = contact.device or ""
+    """Return the tokens of the other roles that a device redeemed, for it alone (T4), and none that came after them (B3)."""
+    code, device = enrolment.code, contact.device or ""
     held = enrolment.holder(device)
+    if code is None or held is None:
+        return ()
     tokens: list[IssuedToken] = []
-    for role in sorted(held.tokens if held else ()):
+    for role, issue in sorted(held.tokens.items()):
         token, value = state.token(role), keyring.token_of(state, device, role)
-        if role != contact.role and token is not None and value is not None:
+        if role == contact.role or token is None or value is None or token.issue != issue or token.dead:
+            continue
+        if not beyond(code, token):
             tokens.append(IssuedToken(value, role, token.scopes, token.issued_at))
     return tuple(tokens)
 
