@@ -138,7 +138,7 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
     async with open_all(settings) as opened:
         # Which secret a gateway serves under is for the log to say: this command's own environment may name another one.
         house = await opened.service.desk.house()
-        under = opened.service.desk.under = house.secret or opened.service.under
+        under = opened.service.desk.guards.under = house.secret or opened.service.under
         yield replace(opened.service, under=under)
 
 
@@ -211,11 +211,10 @@ async def _custody(
 
 
 def _service(settings: Settings, log: SqliteLog, views: Views, keyring: Keyring, sessions: Sessions | None) -> Service:
-    desk = Desk(log, version=version())
-    desk.policy = policy_digest(settings)
-    desk.under = secret_tag(settings, keyring)
+    desk = Desk(log, version=version(), policy=policy_digest(settings))
+    desk.guards.under = secret_tag(settings, keyring)
     desk.heed(views)
-    desk.approvers = views if settings.gateway.pairing.keep_last_operator else None
+    desk.guards.approvers = views if settings.gateway.pairing.keep_last_operator else None
     return Service(
         desk=desk,
         views=views,
@@ -223,7 +222,7 @@ def _service(settings: Settings, log: SqliteLog, views: Views, keyring: Keyring,
         keyring=keyring,
         clock=clock,
         version=version(),
-        under=desk.under,
+        under=desk.guards.under,
         lifetimes=settings.gateway.tokens.lifetimes,
         idle=settings.gateway.tokens.idle,
         longest_handoff=settings.gateway.pairing.max_handoff_ms,

@@ -33,7 +33,7 @@ from pairing.commands import (
     Start,
     Wanted,
 )
-from pairing.desk import ATTEMPTS, Desk
+from pairing.desk import Desk
 from pairing.device import INITIAL
 from pairing.events import Actor, RequestOpened, TokenRotated, device_stream
 from pairing.evolve import evolve
@@ -44,6 +44,7 @@ from pairing.log.port import Conflict, Draft, Slice
 from pairing.log.sqlite import SqliteLog
 from pairing.refusals import Reason, Refused
 from pairing.streams import MOST_OURS
+from pairing.turns import ATTEMPTS
 
 NOW = 1_777_000_000_000
 PHONE, LAPTOP, TABLET = "a" * 64, "b" * 64, "c" * 64
@@ -569,7 +570,7 @@ async def test_an_asker_who_goes_away_leaves_nothing_behind(say: Words):
     stage.before("stream", anyio.sleep_forever)
     with anyio.move_on_after(0.01):
         await here.handle(say.rename(PHONE))
-    assert (here._devices._readings, here._turns) == ({}, {})
+    assert (here._devices._readings, here._turns._waiting) == ({}, {})
     assert (await here.handle(say.rename(PHONE))).records
 
 

@@ -10,7 +10,8 @@ import pytest
 
 from pairing.authority import OPERATOR_SCOPES
 from pairing.commands import Caller, Knock, Mint, Redeem, Reject, Remove, Standing, Wanted
-from pairing.desk import Crossed, Desk
+from pairing.crossing import Crossed
+from pairing.desk import Desk
 from pairing.events import Actor, device_stream, enrolment_stream
 from pairing.log.memory import MemoryLog
 from pairing.log.sqlite import SqliteLog

@@ -89,7 +89,7 @@ class Town:
 
     def desk(self) -> Desk:
         desk = Desk(self.log, version="1")
-        desk.under, desk.approvers = "S1", Everybody(list(self.devices), self.chance)
+        desk.guards.under, desk.guards.approvers = "S1", Everybody(list(self.devices), self.chance)
         return desk
 
     def base(self, device: str, by: Caller = SECRET) -> dict[str, Any]:
@@ -173,7 +173,7 @@ async def test_where_the_rule_is_off_or_nobody_could_approve_everything_may_go()
     """A22: no finder, no rule; and a device that could not approve is the last of nothing."""
     town = await Town({A: ADMIN, B: READ}).settle()
     desk = town.desk()
-    desk.approvers = None
+    desk.guards.approvers = None
     await desk.handle(town.remove(A))
     await town.desk().handle(town.remove(B))
     assert await town.able() == set()
