@@ -9,14 +9,14 @@ import msgspec
 from msgspec import Struct
 
 from . import authority, ids, moments, node_entries
-from .authority import Target
+from .authority import PAIRING, Target
 from .commands import ApproveNode, AskNode, RejectNode, RemoveNode, RenameNode
 from .events import NodeRequested, Personal
 from .moments import AsOf
 from .node_entries import NodePairedEntry, NodePendingEntry
 from .nodes import unknown_node_request
 from .refusals import Reason, Refused
-from .service import Call, Params, Reasoned, Receipt, Repeatable, receipt
+from .service import Call, Method, Params, Reasoned, Receipt, Repeatable, receipt
 from .shapes import Name
 
 Short: TypeAlias = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
@@ -254,3 +254,14 @@ async def _asking_node(call: Call[Any], request: str) -> str:
 async def _approved_node(call: Call[Any], node: str, token: str | None = None) -> NodePairedEntry | None:
     rows = (await call.service.views.nodes(node=node)).rows
     return node_entries.approved(rows[0], node in call.service.sessions.nodes(), token) if rows else None
+
+
+METHODS: tuple[Method[Any], ...] = (
+    Method("node.pair.request", NodeAskParams, node_pair_request, PAIRING),
+    Method("node.pair.list", AsOf, node_pair_list, PAIRING),
+    Method("node.pair.approve", NodeAnswerParams, node_pair_approve, PAIRING),
+    Method("node.pair.reject", NodeAnswerParams, node_pair_reject, PAIRING),
+    Method("node.pair.remove", NodeRemoveParams, node_pair_remove, PAIRING),
+    Method("node.pair.verify", NodeVerifyParams, node_pair_verify, PAIRING),
+    Method("node.rename", NodeRenameParams, node_rename, PAIRING),
+)

@@ -12,11 +12,12 @@ from msgspec import Struct
 
 from . import following
 from .answering import unknown_request
+from .authority import PAIRING
 from .entries import fate
 from .following import LONGEST_WAIT_MS, MOST
 from .log.port import Record
 from .recorded import RecordedEntry, device_of, naming, recorded
-from .service import Call, Params
+from .service import Call, Method, Params
 from .shapes import Name
 
 Position: TypeAlias = Annotated[int, msgspec.Meta(ge=0)]
@@ -94,3 +95,9 @@ def _wanted(own: str | None, device: str | None) -> Callable[[Record], bool]:
     if device is not None:
         return lambda record: device_of(record) == device
     return lambda record: record.stream.startswith(_CONCERNS)
+
+
+METHODS: tuple[Method[Any], ...] = (
+    Method("device.pair.find", FindParams, device_pair_find, PAIRING),
+    Method("device.watch", WatchParams, device_watch, PAIRING, waits=True),
+)
