@@ -28,9 +28,9 @@ from pairing.device import INITIAL
 from pairing.events import DeviceEvent, Meta, TokenIssued, device_stream
 from pairing.gateway.address import locate
 from pairing.gateway.connect import Auth, Client, ConnectParams
+from pairing.gateway.contact import Contact, Facts
 from pairing.gateway.http import Headers
 from pairing.gateway.limits import RateLimiter
-from pairing.gateway.login import Contact, Facts
 from pairing.gateway.server import Gateway, House
 from pairing.gateway.session import Registry
 from pairing.log import chain

@@ -16,9 +16,10 @@ from pairing.standing import lapsed
 from pairing.tokens import Keyring
 from pairing.verdict import Method, Offered
 
+from .asking import knock, recordable
 from .connect import IssuedToken
+from .contact import Contact, wanted
 from .limits import SETUP_CODE, RateLimiter
-from .login import Contact, knock, recordable, wanted
 
 METHOD: Method = "bootstrap-token"
 

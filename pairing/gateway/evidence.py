@@ -14,7 +14,7 @@ from pairing.refusals import SAYINGS, Reason
 from pairing.verdict import Verdict
 
 from .connect import ConnectParams, given
-from .login import Contact, Facts
+from .contact import Contact, Facts
 
 # Clients compare the details of these with what they expect; the request itself leads an operator on.
 _EXACT: Final = frozenset({"PAIRING_REQUIRED"})

@@ -1,79 +1,33 @@
 """May this connection speak, and as whom: the checks of the handshake in their order (protocol §2.4), without a socket.
 
-`examine` takes a connect as far as it goes without a device's state; `present` and `knock` take it on from there. The verdict
+`examine` takes a connect as far as it goes without a device's state; `present` and `asking` take it on from there. The verdict
 itself is `pairing.verdict`'s, the pairing decision `pairing.decide`'s.
 """
 
 from typing import Final, Literal
 
 import msgspec
-from msgspec import Struct
 from msgspec.structs import replace
 
-from pairing import ids, verdict
-from pairing.authority import OPERATOR, ROLES, bound_device, covers, tidy
-from pairing.commands import AskNode, Caller, CloseHandoff, Knock, Standing, Wanted
+from pairing import verdict
+from pairing.authority import OPERATOR, ROLES, covers, tidy
 from pairing.device import Device
-from pairing.events import Actor, Personal
 from pairing.identity import Proof, b64url, check, public_key
 from pairing.refusals import Reason, Refused
 from pairing.settings import Gateway
-from pairing.tokens import GatewayKey, Keyring
+from pairing.tokens import Keyring
 from pairing.verdict import Method, Offered, Presented
 
 from . import details
-from .address import Origin, believed, origin_verdict
+from .address import origin_verdict
 from .clients import hints, is_backend_self, is_browser_ui, is_cli, is_control_ui, is_webchat
 from .connect import ConnectParams, given, mismatch, negotiate
 from .connect import Proof as Signed
+from .contact import Contact, Facts, wanted
 from .details import auth_details, pairing_details
-from .limits import DEVICE_TOKEN, SETUP_CODE, SHARED_SECRET, RateLimiter, Source
-from .silence import Arrival, silence
+from .limits import DEVICE_TOKEN, SETUP_CODE, SHARED_SECRET, RateLimiter
 
 WRONG_SECRET: Final = frozenset({Reason.TOKEN_MISMATCH, Reason.PASSWORD_MISMATCH})
-
-
-class Facts(Struct, frozen=True):
-    """What is known of a connection before it says anything: where it comes from, and the browser page behind it."""
-
-    origin: Origin
-    browser: str | None
-    host: str | None
-    nonce: str
-
-    @property
-    def source(self) -> Source:
-        """Whom failed attempts are counted against."""
-        return Source(self.origin.client_ip, self.browser, self.origin.local)
-
-
-class Contact(Struct, frozen=True, kw_only=True):
-    """A connection whose frame, origin and key were found good; what it presented is known, what it may have is not yet.
-
-    `device` is None for the few operators that need none; `scopes` are then what they keep.
-    """
-
-    facts: Facts
-    params: ConnectParams
-    protocol: int
-    role: str
-    scopes: tuple[str, ...]
-    method: Method | None
-    shared: Reason | None
-    device: str | None
-    key: str
-    exempt: bool
-
-    @property
-    def bootstrap(self) -> str | None:
-        """What may be the token of a setup code."""
-        return self.params.auth.presented("bootstrap_token")
-
-    @property
-    def candidate(self) -> str | None:
-        """What may be a device token."""
-        auth = self.params.auth
-        return auth.presented("device_token") or auth.presented("token")
 
 
 def examine(rules: Gateway, limiter: RateLimiter, facts: Facts, params: ConnectParams, now: int) -> Contact:
@@ -224,19 +178,6 @@ def _proof(params: ConnectParams, device: Signed) -> Proof:
     )
 
 
-def wanted(contact: Contact, under: str | None) -> Wanted:
-    """Return what a contact with a device wants to be."""
-    client = contact.params.client
-    return Wanted(
-        key=contact.key,
-        role=contact.role,
-        scopes=contact.scopes,
-        platform=client.platform,
-        family=given(client.device_family),
-        under=under,
-    )
-
-
 def present(
     contact: Contact, state: Device, keyring: Keyring, limiter: RateLimiter, now: int, offered: Offered | None = None
 ) -> Presented:
@@ -322,127 +263,6 @@ def exempt(rules: Gateway, contact: Contact, method: Method, state: Device) -> b
         return method in {"token", "password"}
     page = is_control_ui(client.id) and contact.role == OPERATOR
     return page and (rules.control_ui.dangerously_disable_device_auth or rules.auth.mode == "none")
-
-
-def arrival(contact: Contact, method: Method) -> Arrival:
-    """Return what silence looks at of a contact."""
-    client, facts = contact.params.client, contact.facts
-    return Arrival(
-        origin=facts.origin,
-        page=facts.browser is not None,
-        role=contact.role,
-        scopes=contact.scopes,
-        client_id=client.id,
-        client_mode=client.mode,
-        method=method,
-    )
-
-
-def knock(rules: Gateway, contact: Contact, method: Method, key: GatewayKey, under: str | None, now: int) -> Knock:
-    """Build the command with which an authenticated device asks to be let in, as far as it takes to foresee the answer.
-
-    Most logins change nothing, so what only the log needs comes with `recordable`: fresh ids and the personal fields.
-    """
-    client, address = contact.params.client, contact.facts.origin.reported_ip
-    name, agent = given(client.display_name), given(contact.params.user_agent)
-    return Knock(
-        id="",
-        now=now,
-        by=_asker(contact, method),
-        device=contact.device or "",
-        wanted=wanted(contact, under),
-        client_id=client.id,
-        client_mode=client.mode,
-        request="",
-        issue="",
-        key=key.id,
-        seen=key.tag("seen", name, address, agent, client.platform, given(client.device_family), client.id, client.mode),
-        named=key.tag("named", name),
-        ttl=rules.pairing.request_ttl_ms,
-        silence=silence(rules, arrival(contact, method)),
-        lifetimes=rules.tokens.lifetimes,
-        terms=rules.pairing.approval.terms,
-        most=rules.pairing.max_requests_per_device,
-    )
-
-
-def recordable(command: Knock, contact: Contact) -> Knock:
-    """Return a knock that can be handed to the desk."""
-    name, agent = given(contact.params.client.display_name), given(contact.params.user_agent)
-    return replace(
-        command,
-        id=ids.uuid7(command.now),
-        personal=Personal(salt=ids.salt(), name=name, address=contact.facts.origin.reported_ip, agent=agent),
-        request=ids.request_id(),
-        issue=ids.issue_id(),
-    )
-
-
-def ask_node(contact: Contact, caller: Caller, state: Device, keyring: Keyring, now: int) -> AskNode:
-    """Build the command with which a node that has connected asks for approval of what it declares (protocol §6.7)."""
-    params, client = contact.params, contact.params.client
-    name = given(client.display_name)
-    return AskNode(
-        id=ids.uuid7(now),
-        now=now,
-        by=replace(caller, actor=Actor("device", contact.device), scopes=(), ceiling=()),
-        personal=Personal(salt=ids.salt(), name=name, address=contact.facts.origin.reported_ip),
-        node=contact.device or "",
-        request=ids.request_id(),
-        caps=params.caps,
-        commands=params.commands,
-        platform=client.platform,
-        family=given(client.device_family),
-        model=given(client.model_identifier),
-        version=client.version,
-        silent=False,
-        named=keyring.current.tag("named", name),
-        connecting=True,
-        since=state.grant.created_at if state.grant else 0,
-    )
-
-
-def close_handoff(contact: Contact, method: Method, state: Device, issue: str | None, now: int) -> CloseHandoff | None:
-    """Build the command by which the first use of a token ends what its predecessor was left; None where nothing was (T1)."""
-    token = state.token(contact.role)
-    if issue is None or token is None or token.issue != issue or token.handoff is None:
-        return None
-    by = _asker(contact, method)
-    return CloseHandoff(id=ids.uuid7(now), now=now, by=by, device=contact.device or "", role=contact.role, issue=issue, used=True)
-
-
-def _asker(contact: Contact, method: Method) -> Caller:
-    return Caller(
-        actor=Actor("device", contact.device),
-        scopes=(),
-        role=contact.role,
-        method=method,
-        origin=believed(contact.facts.origin),
-        address=contact.facts.origin.reported_ip,
-    )
-
-
-def caller(rules: Gateway, contact: Contact, method: Method, state: Device | None, issue: str | None) -> Caller:
-    """Return what a logged-in session may call itself in commands (protocol §6.2); `issue` is the token that it came by."""
-    paired = state is not None and state.grant is not None and not contact.exempt
-    standing = None
-    by_secret = method not in {"device-token", "bootstrap-token"}
-    if paired and contact.device is not None:
-        standing = Standing(contact.device, contact.role, issue)
-    # A page in a browser of this host is lent nothing: it gets no silent upgrade, and must not give itself one (A21).
-    here = contact.facts.origin.local and contact.facts.browser is None
-    trusted = by_secret and here and contact.role == OPERATOR
-    return Caller(
-        actor=Actor("shared-secret" if by_secret else "device", contact.device),
-        scopes=contact.scopes,
-        ceiling=rules.pairing.local_ceiling if trusted else (),
-        own=bound_device(method=method, device=contact.device, scopes=contact.scopes),
-        standing=standing,
-        role=contact.role,
-        method=method,
-        origin=believed(contact.facts.origin),
-        address=contact.facts.origin.reported_ip,
-    )
 
 
 def judge(contact: Contact, state: Device, presented: Presented, under: str | None, now: int) -> verdict.Verdict:

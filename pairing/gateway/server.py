@@ -36,7 +36,7 @@ from pairing.shapes import BadParams
 from pairing.shortfall import shortfalls
 from pairing.verdict import PAIRING_REASONS, Method, Offered, Presented, Verdict
 
-from . import bootstrap, courier, evidence, frames, login, scrape
+from . import asking, bootstrap, courier, evidence, frames, login, scrape
 from .address import Networks, locate, neighbourhood
 from .aging import Aging
 from .clients import is_probe
@@ -52,13 +52,13 @@ from .connect import (
     Snapshot,
     decode_connect,
 )
+from .contact import Contact, Facts, wanted
 from .frames import FrameId, Malformed, Request, StateVersion
 from .handoffs import wind_up
 from .herald import CHANGED, Herald
 from .http import Headers, HttpRequest, HttpResponse, Readiness, answer
 from .limits import DEVICE_TOKEN, SETUP_CODE, SHARED_SECRET, Counter, RateLimiter
 from .listener import Address, serve
-from .login import Contact, Facts
 from .metrics import CONTENT_TYPE, Metrics, Now
 from .opening import Opening
 from .session import Registry, Session, refusal
@@ -341,7 +341,7 @@ class Gateway:
             method, verdict = self._credential(contact, state, now, offered)
             if turn == 0:
                 login.note_guess(self.rules, self.house.limiter, contact, method, now)
-            if close := login.close_handoff(contact, method, state, verdict.issue, now):
+            if close := asking.close_handoff(contact, method, state, verdict.issue, now):
                 handled = await desk.handle(close)
                 state, position = handled.state, max(position, handled.position)
             if offered is not None and offered.code is not None and method == bootstrap.METHOD:
@@ -435,7 +435,7 @@ class Gateway:
             reason,
             now,
             notes=notes,
-            wanted=login.wanted(contact, self.service.under),
+            wanted=wanted(contact, self.service.under),
             position=max(desk.position, desk.written),
         )
         reference = notes.refuse(met)
@@ -448,7 +448,7 @@ class Gateway:
     ) -> tuple[Device, int]:
         """Have the device's wish decided, and return its state, and up to where it is known, if it may in. Raises `Refused`."""
         service = self.service
-        command = login.knock(self.rules, contact, method, service.keyring.current, service.under, now)
+        command = asking.knock(self.rules, contact, method, service.keyring.current, service.under, now)
         try:
             return await self._asked(contact, command, state, position, verdict, now)
         except Refused as refused:
@@ -464,7 +464,7 @@ class Gateway:
         looking = is_probe(contact.params.client.id, contact.params.client.mode)
         if foreseen and not looking and _in_pace(self._pace, command.device, now):
             opens = _stays_open(foreseen) and state.pending is None
-            command = login.recordable(command, contact)
+            command = asking.recordable(command, contact)
             origin, asked = contact.facts.origin, command
             handled = await self._opening.handle(
                 lambda full: self.service.desk.handle(msgspec.structs.replace(asked, full=full)),
@@ -484,7 +484,7 @@ class Gateway:
 
     def _welcome(self, link: Link, id: FrameId, admitted: Admitted) -> Session:
         now, contact = self.service.clock(), admitted.contact
-        caller = login.caller(self.rules, contact, admitted.method, admitted.state, admitted.issue)
+        caller = asking.caller(self.rules, contact, admitted.method, admitted.state, admitted.issue)
         session = Session(link, contact, caller, id=ids.uuid4(), now=now, joined=admitted.position)
         if caller.standing is not None:
             # The last use is a token's; who came in by the shared secret was only seen.
@@ -544,7 +544,7 @@ class Gateway:
         desk, contact = self.service.desk, session.contact
         try:
             state = await desk.device(standing.device)
-            command = login.ask_node(contact, session.caller, state, self.service.keyring, now)
+            command = asking.ask_node(contact, session.caller, state, self.service.keyring, now)
             if decide_node(await desk.node(command.node), command) and _in_pace(self._surfaces, command.node, now):
                 await desk.handle_node(command)
         except (Refused, PairingError) as error:

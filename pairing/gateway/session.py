@@ -15,8 +15,8 @@ from pairing.refusals import Reason, Refused
 
 from . import frames
 from .connect import given
+from .contact import Contact
 from .frames import Broadcast, FrameId, Malformed, Request
-from .login import Contact
 
 STRIKES: Final = 11
 REPEATED: Final = (1008, "repeated unauthorized calls")
