@@ -74,12 +74,12 @@ class Undone(Entry, frozen=True, kw_only=True):
 
 async def restore(call: Call[RestoreParams]) -> Restored:
     """Plan going back, or go back under a new timeline. Nothing that was retired since comes to life."""
-    p, desk = call.params, call.service.desk
+    p = call.params
     if p.to is None and p.to_ms is None:
         raise Refused(Reason.INVALID_PARAMS, method="history.restore", problems="give to or toMs")
     then = await moments.moment(call, p.to, p.to_ms)
     device = p.device_id.strip() if p.device_id else None
-    epoch, began = (await desk.house()).epoch + 1, 0
+    epoch, began = await restores.foresee(call, then.position, device), 0
     planned = [one async for one in restores.plan(call, then.position, device, epoch=epoch)]
     lines = [one.line for one in planned]
     if p.apply and any(line.outcome != "stays-out" for line in lines):

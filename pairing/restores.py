@@ -37,6 +37,7 @@ from .events import (
 from .evolve import evolve
 from .history import NOTHING, Happened, World, after, difference, read
 from .nodes import decide_node
+from .policy import decide_house
 from .refusals import PairingError, Refused
 from .restoring import ended_on_purpose, expired_since, former
 from .service import Call
@@ -241,6 +242,13 @@ def _code_back(call: Call[Any], code: str, past: tuple[Happened, ...], to: int, 
     if state.expired_at is not None or not decide_enrolment(state, command):
         return None
     return Planned(command, Line(family="code", id=code, outcome="goes"))
+
+
+async def foresee(call: Call[Any], to: int, device: str | None) -> int:
+    """Return the number of the timeline that going back would begin. Raises `Refused` where the caller may not."""
+    house = await call.service.desk.house()
+    decide_house(house, Restore(**stamp(call, None), to=to, device=device))
+    return house.epoch + 1
 
 
 async def begin(call: Call[Any], to: int, device: str | None) -> tuple[int, int]:

@@ -103,7 +103,7 @@ async def find(call: Call[Any], position: int | None, command: str | None, *, bu
         found = read(await log.command(command or ""))
     except ValueError:
         raise Refused(Reason.UNKNOWN_COMMAND, command=command) from None
-    if not found:
+    if not found and call.caller.own is None:
         raise Refused(Reason.UNKNOWN_COMMAND, command=command)
     _concern(call, found)
     if bulk:
@@ -115,7 +115,7 @@ async def find(call: Call[Any], position: int | None, command: str | None, *, bu
 def _concern(call: Call[Any], found: Sequence[Happened]) -> None:
     """A session that is bound to its device learns nothing of what happened to others (A8). Raises `Refused`."""
     own = call.caller.own
-    if own is not None and any(one.stream not in {device_stream(own), node_stream(own)} for one in found):
+    if own is not None and not (found and all(one.stream in {device_stream(own), node_stream(own)} for one in found)):
         raise undo_denied()
 
 
