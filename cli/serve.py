@@ -97,8 +97,9 @@ async def _serve(settings: "Settings", new_key: bool) -> None:
     import structlog
 
     from pairing import ids
+    from pairing.gateway.house import House
     from pairing.gateway.limits import RateLimiter
-    from pairing.gateway.server import Gateway, House
+    from pairing.gateway.server import Gateway
     from pairing.gateway.session import Registry
 
     from . import anchoring, tls

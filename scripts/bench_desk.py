@@ -29,9 +29,10 @@ from pairing.events import DeviceEvent, Meta, TokenIssued, device_stream
 from pairing.gateway.address import locate
 from pairing.gateway.connect import Auth, Client, ConnectParams
 from pairing.gateway.contact import Contact, Facts
+from pairing.gateway.house import House
 from pairing.gateway.http import Headers
 from pairing.gateway.limits import RateLimiter
-from pairing.gateway.server import Gateway, House
+from pairing.gateway.server import Gateway
 from pairing.gateway.session import Registry
 from pairing.log import chain
 from pairing.log.codec import draft
@@ -201,7 +202,7 @@ async def token_check(home: Path, ring: Keyring, count: int, *, cold: bool, chec
             if cold:
                 desk._devices.drop(device_stream(device))
             asked = time.perf_counter()
-            admitted = await gateway._admit(contacts[device])
+            admitted = await gateway._admission.admit(contacts[device])
             waits.append(time.perf_counter() - asked)
             assert admitted.method == "device-token"
     return statistics.median(waits[len(chosen) :]) * 1e6

@@ -13,7 +13,7 @@ import pytest
 from cli.main import pairing
 from pairing.authority import OPERATOR_SCOPES
 from pairing.gateway.clients import ClientId, ClientMode
-from pairing.gateway.server import EVENTS
+from pairing.gateway.hello import EVENTS
 from pairing.identity import Identity
 from pairing.methods import METHODS
 from pairing.refusals import SAYINGS

@@ -66,6 +66,13 @@ class Counter:
         self._locks.pop(key, None)
         return 0
 
+    def spend(self, key: Hashable, now: int) -> bool:
+        """Count something that a key may do so often; False, and uncounted, where it has done it too often of late."""
+        if self.retry_after(key, now):
+            return False
+        self.failed(key, now)
+        return True
+
     def failed(self, key: Hashable, now: int) -> None:
         """Count a failure; while a key is locked nothing counts, so that a lock ends when it was said to."""
         if self.retry_after(key, now):

@@ -8,7 +8,7 @@ import pytest
 from pairing import ids
 from pairing.commands import Approve, Caller, Remove, Revoke, Rotate, Standing
 from pairing.events import Actor, device_stream
-from pairing.gateway import herald, server
+from pairing.gateway import expiry, herald
 from pairing.log.errors import LogUnavailable, StreamDamaged
 from pairing.log.port import Appended, Draft, Slice
 from pairing.refusals import Reason, Refused
@@ -194,7 +194,7 @@ async def test_a_lock_that_only_a_newer_version_knows_ends_the_sessions_here(wor
 
 async def test_one_stream_without_decisions_keeps_nobody_elses_request_open(world, monkeypatch):
     """R5, R10, D2: expiry is recorded for everybody behind a stream that a newer version has closed."""
-    monkeypatch.setattr(server, "REAP_S", 0.05)
+    monkeypatch.setattr(expiry, "REAP_S", 0.05)
     w = await world({"gateway.pairing.requestTtlMs": 1_000})
     boss, blocked, other = await w.admin(), w.device(), w.device()
     await w.ask(blocked)

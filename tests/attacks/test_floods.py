@@ -7,12 +7,12 @@ import structlog
 from structlog.testing import capture_logs
 
 from cli import logs
-from pairing.gateway import server
+from pairing.gateway import admission
 
 
 async def test_a_device_that_renames_itself_at_every_login_does_not_fill_the_log(world, monkeypatch):
     """R10, N13: what is written on a device's word is bounded in a minute; it is let in all the same."""
-    monkeypatch.setattr(server, "WRITES", 5)
+    monkeypatch.setattr(admission, "WRITES", 5)
     w = await world()
     boss, device = await w.admin(), w.device()
     token = (await w.grant(boss, device)).token
@@ -24,7 +24,7 @@ async def test_a_device_that_renames_itself_at_every_login_does_not_fill_the_log
 
 async def test_a_device_that_waits_does_not_fill_the_log_either(world, monkeypatch):
     """R10: a request refreshed under ever new names costs a bounded number of rows, and stays the same request."""
-    monkeypatch.setattr(server, "WRITES", 5)
+    monkeypatch.setattr(admission, "WRITES", 5)
     w = await world()
     device = w.device()
     requests = {await w.ask(device, client={"displayName": f"name {number}"}) for number in range(12)}

@@ -23,8 +23,9 @@ from pairing import settings as configured
 from pairing.commands import DeviceCommand
 from pairing.events import AnyEvent, Meta, device_stream
 from pairing.gateway import address, server
+from pairing.gateway.house import House
 from pairing.gateway.limits import RateLimiter
-from pairing.gateway.server import Gateway, House
+from pairing.gateway.server import Gateway
 from pairing.gateway.session import Registry
 from pairing.identity import Identity, Proof
 from pairing.log.codec import draft

@@ -161,7 +161,7 @@ async def test_a_login_that_was_overtaken_is_judged_again(world, monkeypatch, en
     """V1, R8: between the judgement of a login and its session another process ends the access, and everybody else was told."""
     w = await world()
     device, token, _ = await victim(w)
-    ask, overtaken = w.gateway._ask, []
+    ask, overtaken = w.gateway._admission._ask, []
 
     async def slow(*more):
         judged = await ask(*more)
@@ -171,7 +171,7 @@ async def test_a_login_that_was_overtaken_is_judged_again(world, monkeypatch, en
             await w.gateway.herald.reached((await w.opened.log.head()).position)
         return judged
 
-    monkeypatch.setattr(w.gateway, "_ask", slow)
+    monkeypatch.setattr(w.gateway._admission, "_ask", slow)
     refused = await w.by_token(device, token, scopes=PAIRING, remote=True)
     assert refused.details["code"] == "AUTH_DEVICE_TOKEN_MISMATCH"
     assert w.gateway.registry.of_device(device.device) == ()
