@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """Measure everything the service promises to hold, side by side in one run, and print one table.
 
-    scripts/bench [--quick] [--json] [--only WORD] [--dir FOLDER]
+    scripts/bench [--quick] [--json] [--only WORD] [--dir FOLDER] [--log FOLDER]
 
 Ratios are medians of rounds in which both sides took turns. Each row carries the load of the machine while it was taken.
 """
@@ -52,6 +52,7 @@ class Run:
     folder: Path
     quick: bool
     rounds: int
+    log: Path | None = None
 
     def size(self, full: int, quick: int) -> int:
         return quick if self.quick else full
@@ -214,6 +215,33 @@ def replay(run: Run) -> Iterator[Row]:
     yield Row("one device --at, p99", "<= 50 ms", figure, told["p99_ms"] / 50, told["p99_ms"] <= 50)
 
 
+def past(run: Run) -> Iterator[Row]:
+    """Every way of looking back, on a long log beside one of a hundred events, and every work on the whole of it."""
+    import bench_past
+
+    events = run.size(1_000_000, 2_000)
+    long, short = bench_past.logs(run.log or run.folder / "past", events)
+    files = run.folder / "files"
+    files.mkdir()
+    for what, within, command in bench_past.works(files, events):
+        took, cpu, peak = bench_past.worked(long, command)
+        # A part of it is the start of the program, however short the log is.
+        most = 1 + within * events / 1_000_000
+        yield Row(what, f"<= {within:g} s a million", f"{took:.1f} s, {cpu:.1f} s of CPU, {peak:.0f} MB", None, took <= most)
+    shutil.rmtree(files)
+    for question, much, little in bench_past.answers(long, short, quick=run.quick):
+        figure = f"p50 {much['p50']:,.1f} ms, p99 {much['p99']:,.1f} ms, {much['mb']:.0f} MB"
+        ratio = much["p50"] / max(little["p50"], 0.01)
+        yield Row(question.what, f"p99 <= {question.within:,.0f} ms", figure, ratio, much["p99"] <= question.within)
+    ready = {}
+    for home in (short, long):
+        with bench_past.copy(home, run.folder) as copied:
+            ready[home] = bench_past.started(copied)
+    took, peak = ready[long]
+    figure = f"{took:.2f} s, {peak:.0f} MB; {ready[short][0]:.2f} s, {ready[short][1]:.0f} MB at {bench_past.SHORT} events"
+    yield Row("the gateway until /readyz", "<= 3 s", figure, took / ready[short][0], took <= 3)
+
+
 def starting(run: Run) -> Iterator[Row]:
     """What the command line costs before it does anything."""
     programs = {
@@ -257,6 +285,7 @@ SECTIONS: dict[str, Callable[[Run], Iterator[Row]]] = {
     "gateway": beside_node,
     "revocation": revocation,
     "replay": replay,
+    "past": past,
     "starting": starting,
 }
 
@@ -280,6 +309,7 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="a smoke run: everything once, small; its verdicts mean little")
     parser.add_argument("--only", choices=list(SECTIONS), action="append", help="one section; may be repeated")
     parser.add_argument("--dir", type=Path, help="a folder on the disk to measure")
+    parser.add_argument("--log", type=Path, help="where the logs of `past` are, or are to be made and left")
     options = parser.parse_args()
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     top = Path(tempfile.mkdtemp(prefix="bench-", dir=options.dir))
@@ -291,7 +321,7 @@ def main() -> int:
             print(f"{row.what:38} {row.target:26} {row.figure:48} {ratio:>6}  {row.verdict:13} load {row.load}", flush=True)
 
     try:
-        run = Run(top / "run", options.quick, 1 if options.quick else 3)
+        run = Run(top / "run", options.quick, 1 if options.quick else 3, options.log)
         rows = measure(run, options.only or list(SECTIONS), say)
     finally:
         shutil.rmtree(top, ignore_errors=True)

@@ -13,6 +13,7 @@ from collections.abc import Coroutine, Iterable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any, TypeVar
+from uuid import UUID
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
@@ -35,7 +36,7 @@ from pairing.gateway.limits import RateLimiter
 from pairing.gateway.server import Gateway
 from pairing.gateway.session import Registry
 from pairing.log import chain
-from pairing.log.codec import draft
+from pairing.log.codec import decode_meta, draft
 from pairing.log.port import Mark, Record
 from pairing.log.sqlite import SqliteLog
 from pairing.tokens import GatewayKey, Keyring
@@ -48,8 +49,11 @@ def now() -> int:
     return time.time_ns() // 1_000_000
 
 
-def build(path: Path, rows: Iterable[Record]) -> int:
-    """Write chained rows into a new log as they are, and return how many; the fastest way to a large one."""
+def build(path: Path, rows: Iterable[Record], *, named: bool = False) -> int:
+    """Write chained rows into a new log as they are, and return how many; the fastest way to a large one.
+
+    `named`: under their own commands' ids, as the log itself would store them; else each under an id of its own.
+    """
     asyncio.run(_create(path))
     streams: dict[str, int] = {}
     with closing(sqlite3.connect(path, isolation_level=None)) as db:
@@ -62,7 +66,7 @@ def build(path: Path, rows: Iterable[Record]) -> int:
             count += 1
             key = streams.setdefault(row.stream, len(streams) + 1)
             personal = None if row.personal is None else row.personal.decode()
-            command = ((row.recorded_at << 80) + count).to_bytes(16, "big")
+            command = UUID(decode_meta(row).command).bytes if named else ((row.recorded_at << 80) + count).to_bytes(16, "big")
             text = (command, row.meta.decode(), row.body.decode(), personal, row.personal_hash, row.hash)
             batch.append((row.position, key, row.version, row.kind, row.recorded_at, *text))
             if len(batch) == 10_000:

@@ -11,6 +11,7 @@ from itertools import islice
 
 from pairing.events import (
     Actor,
+    AnyEvent,
     DeviceDescribed,
     DeviceEvent,
     DevicePaired,
@@ -34,7 +35,7 @@ from pairing.log.chain import GENESIS, link
 from pairing.log.codec import draft
 from pairing.log.port import Mark, Record
 
-Command = tuple[str, tuple[DeviceEvent, ...], Meta, Personal | None]
+Command = tuple[str, tuple[AnyEvent, ...], Meta, Personal | None]
 
 START = 1_700_000_000_000
 _READ, _WRITE = ("operator.read",), ("operator.read", "operator.write")

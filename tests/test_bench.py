@@ -1,9 +1,12 @@
 """The bench runs, on a small scale, so that it can be relied upon when figures are wanted. It judges no figure."""
 
+import importlib
 import json
 import os
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
@@ -34,3 +37,33 @@ def test_the_bench_needs_nothing_but_its_wrapper():
     assert "pairing_environment bench" in text
     assert '"$@"' in text
     assert os.access(SCRIPTS / "bench", os.X_OK)
+
+
+def test_a_made_up_log_is_the_same_for_the_same_seed_and_holds_what_a_gateway_writes(tmp_path: Path, monkeypatch):
+    """Figures can be compared only if everybody measures on the same log, and mean something only if it is one of ours."""
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    lives = importlib.import_module("bench_lives")
+    heads = []
+    for name in ("one", "other"):
+        assert lives.write(tmp_path / name, 5_000, 500) == 5_000
+        with closing(sqlite3.connect(tmp_path / name / "log.db")) as database:
+            heads += database.execute("SELECT hash FROM events ORDER BY position DESC LIMIT 1").fetchall()
+            kinds = {kind for (kind,) in database.execute("SELECT DISTINCT kind FROM events")}
+    assert heads[0] == heads[1]
+    assert kinds >= {
+        "request.opened",
+        "request.approved",
+        "request.rejected",
+        "request.expired",
+        "device.paired",
+        "device.upgraded",
+        "device.renamed",
+        "device.removed",
+        "device.locked",
+        "device.unlocked",
+        "token.rotated",
+        "token.revoked",
+        "node.approved",
+        "enrolment.redeemed",
+        "gateway.started",
+    }

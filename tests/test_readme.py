@@ -1,8 +1,9 @@
-"""The README's sessions, one minute and a bad night, run as they stand there: a real gateway, real commands, a real shell.
+"""The sessions of README and docs/operation.md, run as they stand there: a real gateway, real commands, a real shell.
 
-In the README, `<name>` stands for what differs from run to run: the first time it is learned, from then on it must be the same.
+In them, `<name>` stands for what differs from run to run: the first time it is learned, from then on it must be the same.
 """
 
+import json
 import os
 import re
 import signal
@@ -12,16 +13,20 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import pytest
+
+from cli.main import pairing as entry
+from pairing.identity import Identity
 
 ROOT = Path(__file__).parent.parent
 PROMPT = "$ "
 
 
-def steps() -> list[tuple[str, list[str], int]]:
-    """Return command, expected lines and expected exit code of every prompt in the README's console blocks."""
+def steps(document: str) -> list[tuple[str, list[str], int]]:
+    """Return command, expected lines and expected exit code of every prompt in a document's console blocks."""
     found: list[tuple[str, list[str], int]] = []
-    for block in re.findall(r"```console\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL):
+    for block in re.findall(r"```console\n(.*?)```", (ROOT / document).read_text(), re.DOTALL):
         for line in block.splitlines():
             if line.startswith(PROMPT):
                 found.append((line[len(PROMPT) :], [], 0))
@@ -139,8 +144,77 @@ def test_the_sessions_of_the_readme(shell: Shell) -> None:
 
     V7: what was revoked on purpose stays out of a restore.
     """
-    session = steps()
+    session = steps("README.md")
     assert len(session) >= 28
     for command, expected, code in session:
         shell.run(command, expected, code)
     assert {"request", "digest", "device", "reference", "evening", "stolen"} <= set(shell.learned)
+
+
+def test_what_to_do_when_something_has_happened(shell: Shell, tmp_path: Path) -> None:
+    """Every command of the runbook works: explain, lock, blast, undo, restore, backup, checkpoint, import, webhooks."""
+    session = steps("docs/operation.md")
+    assert len(session) >= 25
+    store(tmp_path / ".openclaw")
+    for command, expected, code in SCENE + session:
+        shell.run(command, expected, code)
+
+
+def test_every_command_that_the_readme_names_is_one() -> None:
+    """`pairing devices list`, and what follows as a bare word in the same cell, are commands of the command line."""
+    table = (ROOT / "README.md").read_text().partition("| you want to |")[2].partition("\n\n")[0]
+    rows = re.findall(r"^\| .* \| (.*) \|$", table, re.MULTILINE)
+    named = 0
+    for row in rows:
+        group: click.Group = entry
+        for words in (text.split() for text in re.findall(r"`([a-z][^`]*)`", row)):
+            if "." in words[0]:
+                continue
+            if words[0] == "pairing":
+                group, words = entry, words[1:]
+                if isinstance(inner := find(entry, words[0]), click.Group):
+                    group, words = inner, words[1:]
+            assert find(group, words[0]) is not None, f"{row}: {words}"
+            named += 1
+    assert named >= 30
+
+
+def find(group: click.Group, name: str) -> click.Command | None:
+    return group.get_command(click.Context(group), name)
+
+
+URL = "ws://127.0.0.1:18789"
+JOIN = f"pairing connect --home {{0}} --name {{0}} --scope {{1}} --url {URL} --token - < $PAIRING_HOME/shared-token"
+SCENE: list[tuple[str, list[str], int]] = [
+    ("pairing serve &", ["pairing gateway listening"], 0),
+    *(
+        step
+        for name, scope in (("laptop", "admin"), ("desk", "admin"), ("till", "read"), ("tablet", "read"))
+        for step in (
+            (JOIN.format(name, f"operator.{scope}"), ["Connected to", f"  device    <{name}_id>"], 0),
+            (f"pairing devices rename <{name}_id> {name}", ["Renamed"], 0),
+        )
+    ),
+    ("PAIRING_HOME=desk pairing devices rotate --device till --role operator --reason 'monthly rotation'", ["Rotated"], 0),
+]
+
+
+def store(folder: Path) -> None:
+    """Write the state folder of OpenClaw's own gateway, with one device. Its token is made up, and says so."""
+    device = Identity((1).to_bytes(32, "big"))
+    token = {"token": "made-up-laptop-token-abcdefghijklmnopqrstuv"}
+    record = {
+        "deviceId": device.device,
+        "publicKey": device.key,
+        "displayName": "Ada's laptop",
+        "platform": "linux",
+        "role": "operator",
+        "roles": ["operator"],
+        "scopes": ["operator.read"],
+        "approvedScopes": ["operator.read"],
+        "tokens": {"operator": {**token, "role": "operator", "scopes": ["operator.read"], "createdAtMs": 1_700_000_000_000}},
+        "createdAtMs": 1_700_000_000_000,
+        "approvedAtMs": 1_700_000_000_000,
+    }
+    (folder / "devices").mkdir(parents=True)
+    (folder / "devices" / "paired.json").write_text(json.dumps({device.device: record}))
