@@ -107,7 +107,8 @@ def _secret(reach: Reach, other: "Settings") -> tuple[str | None, str]:
     from .compose import secret_tag
     from .target import find
 
-    if other.gateway.auth.secret is None:
+    auth = other.gateway.auth
+    if auth.secret is None and auth.mode != "none":
         return None, ""
     target = find(reach, os.environ)
     if target.source != "this host":

@@ -16,7 +16,7 @@ from .aging import unused
 from .answering import approvers_needed, wants_reason
 from .arrivals import Guess, Unsaid, guesses
 from .authority import ADMIN, PAIRING, of_role
-from .commands import ANY_TERMS, Approve, Caller, Knock, Wanted
+from .commands import ANY_TERMS, Approve, Caller, Knock, Silence, Wanted
 from .decide import decide
 from .device import INITIAL, Device, Pending
 from .eras import Eras, Rules, differing, with_one
@@ -129,17 +129,39 @@ def replay(device: str, past: Sequence[Happened], eras: Eras, new: Rules, *, aft
             then = eras.of(group[0].position, group[0].meta.policy)
             if id(then) not in differs:
                 differs[id(then)] = frozenset(differing(then, new))
-            case = _Case(device, state, group, then, new, differs[id(then)], contact)
-            judged += 1
-            found = case.found()
-            if found is None:
-                unexplained.append(group[0].position)
-            lines += found or ()
-            moves += _moves(case)
+            if _concerns(group, differs[id(then)]):
+                case = _Case(device, state, group, then, new, differs[id(then)], contact)
+                judged += 1
+                found = case.found()
+                if found is None:
+                    unexplained.append(group[0].position)
+                lines += found or ()
+                moves += _moves(case)
         contact = contact.met(group)
         for one in group:
             state = _evolved(state, one)
     return Replay(tuple(lines), tuple(moves), judged, tuple(unexplained))
+
+
+def _concerns(group: Sequence[Happened], differs: frozenset[str]) -> bool:
+    """Most of a long past is rotations, which few settings concern."""
+    if KEEP_LAST in differs:
+        return True
+    judged = _ANSWERED | TokenRotated if MAX_HANDOFF in differs else _ANSWERED
+    return any(isinstance(one.event, judged) for one in group)
+
+
+_ANSWERED = (
+    RequestOpened
+    | RequestRefreshed
+    | RequestApproved
+    | RequestEndorsed
+    | RequestRejected
+    | RequestExpired
+    | RequestSuperseded
+    | RequestWithdrawn
+    | TokenExpired
+)
 
 
 def _evolved(state: Device, one: Happened) -> Device:
@@ -207,22 +229,36 @@ class _Case(Struct, frozen=True):
         approved = next((e for e in self.events if isinstance(e, RequestApproved)), None)
         if approved is not None and approved.means == "bootstrap":
             return self._by_code(one, approved)
-        happened = _shape(self.events)
-        kept = [guess for guess in guesses(self.state, one, event) if self._shaped(event, guess, self.then) == happened]
+        happened, told = _shape(self.events), dict[object, _Shape]()
+
+        def shaped(guess: Guess, rules: Rules) -> _Shape:
+            # Most guesses come to the same question.
+            asked = self._silence(guess, rules)
+            key = (id(rules), asked, guess.arrival.role, guess.arrival.scopes)
+            if key not in told:
+                told[key] = self._shaped(event, guess, rules, asked)
+            return told[key]
+
+        kept = [guess for guess in guesses(self.state, one, event) if shaped(guess, self.then) == happened]
         if not kept:
             return None
         before = happened.answer
-        answers = [self._shaped(event, guess, self.new).answer for guess in kept]
+        answers = [shaped(guess, self.new).answer for guess in kept]
         if answers[0] == before:
             return ()
         others = [guess for guess, answer in zip(kept, answers, strict=True) if answer != answers[0]]
         unsaid = min((kept[0].against(guess) for guess in others), key=len, default=())
-        by = self._by(KNOCKING, lambda rules: self._shaped(event, kept[0], rules).answer == answers[0])
+        by = self._by(
+            KNOCKING, lambda rules: self._shaped(event, kept[0], rules, self._silence(kept[0], rules)).answer == answers[0]
+        )
         what: What = {"silent": "silent", "waits": "asks"}.get(answers[0], "refused")  # type: ignore[assignment]
         line = self.line(one, what, _THEN[before], _WOULD.get(answers[0], f"refused: {answers[0]}"), *by, request=event.request)
         return (replace(line, unsaid=unsaid),)
 
-    def _shaped(self, event: RequestOpened | RequestRefreshed, guess: Guess, rules: Rules) -> "_Shape":
+    def _silence(self, guess: Guess, rules: Rules) -> Silence | None:
+        return None if guess.coded else silence(rules.gateway, guess.arrival)
+
+    def _shaped(self, event: RequestOpened | RequestRefreshed, guess: Guess, rules: Rules, asked: Silence | None) -> "_Shape":
         arrival, pending = guess.arrival, self.state.pending
         key = event.key if isinstance(event, RequestOpened) else pending.key if pending else ""
         knock = Knock(
@@ -246,7 +282,7 @@ class _Case(Struct, frozen=True):
             seen=event.seen,
             named=event.named,
             ttl=event.expires_at - event.at,
-            silence=None if guess.coded else silence(rules.gateway, arrival),
+            silence=asked,
             lifetimes=rules.gateway.tokens.lifetimes,
             terms=rules.gateway.pairing.approval.terms,
             most=rules.gateway.pairing.max_requests_per_device,

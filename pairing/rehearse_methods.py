@@ -37,8 +37,11 @@ from .events import (
     TokenRotated,
     device_stream,
 )
+from .history import Happened
 from .listing import PairedRow
+from .log.codec import decode, decode_meta, decode_personal
 from .log.errors import EventUnreadable, StreamDamaged
+from .log.port import Record
 from .moments import Position, Time
 from .prospect import Standing, capped, refused_again, standing
 from .refusals import Reason, Refused
@@ -211,7 +214,7 @@ async def rehearse(call: Call[RehearseParams]) -> Rehearsed:
     return await _told(call, eras.now, new, after, head, found)
 
 
-def in_force(call: Call[Any], past: Iterable[history.Happened]) -> Eras:
+def in_force(call: Call[Any], past: Iterable[Happened]) -> Eras:
     """Return the policies of the log; the last is the present one, or what this process was given where the log has none."""
     config = {name: _at(call.service.config, name) for name in ADMITTING}
     given = policies.read({name: value for name, value in config.items() if value is not None}, call.service.under)
@@ -261,7 +264,7 @@ async def _past(call: Call[Any], eras: Eras, new: Rules, after: int, head: int, 
     for one in touched:
         await anyio.lowlevel.checkpoint()
         try:
-            rows = history.read(row for row in await call.service.desk.past(device_stream(one.device)) if row.position <= head)
+            rows = _read(await call.service.desk.past(device_stream(one.device)), head)
         except (StreamDamaged, EventUnreadable):
             found.doubt(f"device {one.device}: its past cannot be read")
             continue
@@ -281,6 +284,18 @@ async def _past(call: Call[Any], eras: Eras, new: Rules, after: int, head: int, 
         found.lines += [line for line in lines if line.position not in decided]
     await _last_operators(call, eras, found)
     return after
+
+
+def _read(records: Iterable[Record], head: int) -> tuple[Happened, ...]:
+    """Return rows as what happened. Of people it needs the addresses of those who asked, and of no others."""
+    return tuple(
+        Happened(r.position, r.stream, r.recorded_at, decode(r), decode_meta(r), decode_personal(r) if r.kind in _ASKED else None)
+        for r in records
+        if r.position <= head
+    )
+
+
+_ASKED = frozenset(str(kind.__struct_config__.tag) for kind in (RequestOpened, RequestRefreshed))
 
 
 async def _last_operators(call: Call[Any], eras: Eras, found: _Found) -> None:
