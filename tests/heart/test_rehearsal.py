@@ -138,7 +138,9 @@ def whats(replayed):
 # --- the law ---------------------------------------------------------------------------------------------------------
 
 SCOPES = st.lists(st.sampled_from(("operator.read", "operator.write", "operator.pairing", "operator.admin")), max_size=3)
-PLACES = st.sampled_from((("local", None), ("direct", "192.0.2.7"), ("proxied", "198.51.100.9"), ("direct", None)))
+PLACES = st.sampled_from(
+    (("local", None), ("local", None), ("direct", "192.0.2.7"), ("proxied", "198.51.100.9"), ("direct", None))
+)
 KNOCKS = st.fixed_dictionaries(
     {
         "scopes": SCOPES,
@@ -159,11 +161,11 @@ ACTS = st.lists(
 )
 POLICIES = st.fixed_dictionaries(
     {
-        CEILING: st.sampled_from((list(OPERATOR_SCOPES), ["operator.read"], [])),
+        CEILING: st.sampled_from((list(OPERATOR_SCOPES), list(OPERATOR_SCOPES), ["operator.read"], [])),
         CIDRS: st.sampled_from(([], ["192.0.2.0/24"], ["0.0.0.0/0"])),
-        VOTES: st.sampled_from(([], ["operator.admin=2"], ["*=2"])),
-        REASONS: st.sampled_from(([], ["operator.admin"], ["node"])),
-        "gateway.pairing.maxRequestsPerDevice": st.sampled_from((2, 20)),
+        VOTES: st.sampled_from(([], [], [], ["operator.admin=2"], ["*=2"])),
+        REASONS: st.sampled_from(([], [], ["operator.admin"], ["node"])),
+        "gateway.pairing.maxRequestsPerDevice": st.sampled_from((20, 20, 2)),
     }
 )
 
@@ -256,6 +258,25 @@ def test_trusted_addresses_would_have_let_a_node_in_if_no_page_opened_the_connec
     assert door.under({CIDRS: ["198.51.100.0/24"]}).lines == ()
 
 
+def test_a_guess_must_give_what_happened():
+    """A page on this host waits for a person: that nobody was let in tells that there was one, though it is not recorded."""
+    door = Door()
+    door.knock("operator.read", page=True)
+    assert door.state.grant is None
+    again = door.under({CIDRS: ["192.0.2.0/24"]})
+    assert (again.lines, again.unexplained, again.judged) == ((), (), 1)
+
+
+def test_what_no_guess_explains_is_counted_and_not_judged():
+    """L10: an origin that is not recorded, or an answer that no policy on record gives."""
+    door = Door()
+    door.knock("operator.read")
+    wrong = replay(door.device, door.past, Eras(having({CEILING: []})), having({}))
+    assert (wrong.lines, wrong.unexplained) == ((), (1,))
+    nowhere = [replace(one, meta=replace(one.meta, origin=None)) for one in door.past]
+    assert replay(door.device, nowhere, Eras(door.policy), having({CEILING: []})).unexplained == (1,)
+
+
 def test_what_takes_people_is_no_longer_silent():
     door = Door()
     door.knock("operator.admin")
@@ -336,6 +357,8 @@ def test_caps_count_what_was_open_from_one_place():
     assert [line.position for line in capped(moves, (), in_force, total)] == [4]
     assert [line.position for line in capped(moves, (("other", None),), in_force, total)] == [3, 4]
     assert list(capped(moves, (), in_force, in_force.now)) == []
+    gone = [*moves[:2], *(replace(move, position=3, opens=False, fresh=False) for move in moves[:2]), moves[3]]
+    assert [line.position for line in capped(gone, (), in_force, near)] == [2]
 
 
 def test_a_handoff_longer_than_allowed_would_have_been_refused():
