@@ -3,7 +3,6 @@
 import json
 import os
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +12,9 @@ from click.testing import CliRunner, Result
 from cli.main import pairing
 from pairing.refusals import Exit
 from pairing.setup_code import decode, encode
-from tests.test_cli_devices import House, started, stopped
+from tests.houses import House, started, stopped
 
 URL = "wss://gateway.example.net"
-
-
-@pytest.fixture(scope="module")
-def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
-    house = House(tmp_path_factory.mktemp("house"))
-    process = started(house)
-    yield house
-    stopped(process)
 
 
 def here(house: House) -> str:

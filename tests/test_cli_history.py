@@ -9,7 +9,7 @@ import pytest
 from cli.explain import _FINDINGS
 from pairing.explain import Finding
 from pairing.refusals import Exit
-from tests.test_cli_devices import House, started, stopped
+from tests.houses import House, started, stopped
 
 
 class Told:

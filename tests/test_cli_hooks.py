@@ -6,8 +6,8 @@ import anyio
 import anyio.to_thread
 
 from pairing.refusals import Exit
+from tests.houses import House, started, stopped
 from tests.receiver import Answer, Message, receiving
-from tests.test_cli_devices import House, started, stopped
 
 
 async def _off_loop(work, *args):  # type: ignore[no-untyped-def]

@@ -1,24 +1,15 @@
 """Transcripts of locks, bans and labels from the command line, through a gateway and on the log alone."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from cli.ahead import span, until
 from pairing.refusals import Exit
-from tests.test_cli_devices import House, started, stopped
+from tests.houses import House, started, stopped
 
 STRANGER = "ab" * 32
-
-
-@pytest.fixture(scope="module")
-def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
-    house = House(tmp_path_factory.mktemp("house"))
-    process = started(house)
-    yield house
-    stopped(process)
 
 
 def test_a_device_is_locked_listed_and_unlocked(house: House) -> None:

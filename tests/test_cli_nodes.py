@@ -1,19 +1,17 @@
 """Transcripts of `pairing nodes`, against a real gateway and on the log where none runs."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import anyio
 import msgspec
-import pytest
 
 from cli.compose import local_caller, open_service
 from pairing import methods
 from pairing.refusals import Exit
 from pairing.settings import load
-from tests.test_cli_devices import House, started, stopped
+from tests.houses import House, started, stopped
 
 
 def ask(house: House, node: str, *commands: str, **more: Any) -> str:
@@ -26,14 +24,6 @@ def ask(house: House, node: str, *commands: str, **more: Any) -> str:
         return str(asked.request.request_id)
 
     return anyio.run(work)
-
-
-@pytest.fixture(scope="module")
-def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
-    house = House(tmp_path_factory.mktemp("house"))
-    process = started(house)
-    yield house
-    stopped(process)
 
 
 def test_a_node_is_reviewed_approved_named_and_removed(house: House) -> None:

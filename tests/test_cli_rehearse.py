@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pairing.refusals import Exit
-from tests.test_cli_devices import House, started, stopped
+from tests.houses import House, started, stopped
 
 
 class Rehearsed:

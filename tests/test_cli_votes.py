@@ -11,7 +11,7 @@ from cli.compose import local_caller, open_service
 from pairing import methods
 from pairing.refusals import Exit, Refused
 from pairing.settings import config_path, ensure_home, load
-from tests.test_cli_devices import House, started, stopped
+from tests.houses import House, started, stopped
 
 RULES = '[gateway.pairing.approval]\nvotes = ["operator.admin=2"]\nrequireReason = ["node"]\n'
 

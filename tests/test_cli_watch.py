@@ -13,7 +13,7 @@ import pytest
 from cli.following import passes
 from pairing.client.errors import ConnectRefused, Disconnected, Unreachable
 from pairing.refusals import Exit
-from tests.test_cli_devices import NOBODY, House, started, stopped
+from tests.houses import NOBODY, House, started, stopped
 
 
 @pytest.fixture
