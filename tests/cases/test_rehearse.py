@@ -4,6 +4,7 @@ import anyio
 import pytest
 
 from cli.compose import admitting
+from pairing import rehearse_methods
 from pairing.commands import Start
 from pairing.settings import policy_digest
 
@@ -189,3 +190,17 @@ async def test_rehearsing_takes_an_administrator(world):
     client = await w.inside(w.device(), scopes=("operator.pairing",))
     answer = await client.call("rehearse.run", {"settings": {}})
     assert answer.message == "missing scope: operator.admin"
+
+
+async def test_a_past_of_too_many_devices_is_judged_as_far_as_it_says(world, monkeypatch):
+    """L10: the latest devices first, and from which position on that is all of it."""
+    w = await world()
+    admin, devices = await w.admin(), [w.device() for _ in range(3)]
+    for device in devices:
+        await w.ask(device)
+    monkeypatch.setattr(rehearse_methods, "MOST_DEVICES", 1)
+    found = await rehearse(admin, {"gateway.pairing.maxPending": 1})
+    (line,) = found["lines"]
+    assert line["deviceId"] == devices[2].device
+    assert found["since"] == line["position"] - 1
+    assert found["notChecked"][0]["why"].startswith(f"what was recorded up to position {found['since']}")

@@ -19,6 +19,7 @@ from pairing.evolve import evolve
 from pairing.gateway.address import Origin
 from pairing.gateway.silence import Arrival, silence
 from pairing.history import Happened
+from pairing.knocking import admit
 from pairing.listing import RefusedContact
 from pairing.prospect import Standing, capped, refused_again, standing
 from pairing.refusals import Reason, Refused
@@ -283,6 +284,23 @@ def test_what_takes_people_is_no_longer_silent():
     assert [(line.what, line.settings) for line in door.under({VOTES: ["operator.admin=2"]}).lines] == [("asks", (VOTES,))]
     both = door.under({VOTES: ["operator.admin=2"], REASONS: ["operator.admin"]})
     assert [line.settings for line in both.lines] == [(VOTES, REASONS)]
+
+
+def test_a_setup_code_does_not_speak_for_several_people():
+    """A1: who came by a code would have waited where what it gives takes people."""
+    door = Door()
+    wanted = Wanted(key=KEY, role="operator", scopes=("operator.read",), platform="linux", under="S1")
+    by = Caller(actor=Actor("device", DEVICE), scopes=(), origin="direct")
+    command = Knock(
+        id="c", now=NOW, by=by, device=DEVICE, wanted=wanted, client_id="cli", client_mode="cli", request="r", issue="i", key="k",
+        seen="s", named="n", ttl=300_000, code="code-1",
+    )  # fmt: skip
+    for event in admit(INITIAL, command, ("operator",), ("operator.read",)):
+        door.position += 1
+        meta = Meta(actor=by.actor, command="c", origin="direct")
+        door.past.append(Happened(door.position, f"device:{DEVICE}", NOW, event, meta, None))
+    assert [(line.what, line.settings) for line in door.under({VOTES: ["operator.read=2"]}).lines] == [("asks", (VOTES,))]
+    assert door.under({VOTES: ["operator.write=2"], CEILING: []}).lines == ()
 
 
 def test_a_person_s_approval_would_have_taken_more_of_them_or_a_reason():
