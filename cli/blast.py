@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from .ahead import SpanType
-from .options import Reach, reaching, recorded
+from .options import Reach, Words, reaching, recorded
 from .running import answer
 from .voice import Told, plain, table
 
@@ -32,7 +32,7 @@ _HOW = {
 @click.option("--yes", is_flag=True, help="With --lock: do it; without it the list is shown and nothing is done.")
 @recorded
 @reaching
-def blast(what: str, lock: bool, span: int | None, yes: bool, reason: str | None, ticket: str | None, reach: Reach) -> None:
+def blast(what: str, lock: bool, span: int | None, yes: bool, words: Words, reach: Reach) -> None:
     """Show every device, code, node and webhook that got in because of WHAT, and what followed from those, by cause.
 
     WHAT is a device (id, prefix or label), an IP address, a setup code's id, or an actor as the audit names it: local:1000,
@@ -41,11 +41,10 @@ def blast(what: str, lock: bool, span: int | None, yes: bool, reason: str | None
     """
     if (yes or span) and not lock:
         raise click.UsageError("--yes and --for go with --lock.")
-    words = {"reason": reason, "ticket": ticket}
     answer(lambda: _blast(reach, what, lock, span, yes, words), reach.as_json)
 
 
-async def _blast(reach: Reach, what: str, lock: bool, span: int | None, yes: bool, words: dict[str, str | None]) -> Told:
+async def _blast(reach: Reach, what: str, lock: bool, span: int | None, yes: bool, words: Words) -> Told:
     from pairing.authority import ADMIN
 
     from .door import open_door
@@ -74,7 +73,7 @@ def _shut(one: Mapping[str, Any]) -> bool:
     return bool(one.get("standing")) and not one.get("locked") and one.get("family") in {"device", "code"}
 
 
-async def _lock(door: Any, meant: list[dict[str, Any]], span: int | None, words: dict[str, str | None]) -> list[dict[str, Any]]:
+async def _lock(door: Any, meant: list[dict[str, Any]], span: int | None, words: Words) -> list[dict[str, Any]]:
     """Shut out one after another, the furthest first, and whoever does it last; what is refused is told and the rest goes on."""
     from pairing.client.errors import CallRefused
     from pairing.refusals import Refused

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .options import TIMEOUT_MS, Reach, reaching, recorded, repeatable
+from .options import TIMEOUT_MS, Reach, Words, reaching, recorded, repeatable
 from .running import answer
 from .voice import Failure, Told, clock, fields, plain
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 @recorded
 @repeatable
 @reaching
-def approve(request: str | None, latest: bool, seen: str | None, reason: str | None, ticket: str | None, reach: Reach) -> None:
+def approve(request: str | None, latest: bool, seen: str | None, words: Words, reach: Reach) -> None:
     """Approve exactly one open REQUEST, by its id or the start of it.
 
     Without REQUEST, or with --latest, nothing is approved: the newest request is shown with the command to run, and the exit
@@ -35,11 +35,11 @@ def approve(request: str | None, latest: bool, seen: str | None, reason: str | N
     if request is None:
         answer(lambda: _preview(reach), reach.as_json)
     else:
-        words = {"seen": seen, "reason": reason, "ticket": ticket}
+        words = {"seen": seen, **words}
         answer(lambda: _approve(reach, request, words), reach.as_json)
 
 
-async def _approve(reach: Reach, text: str, words: dict[str, str | None]) -> Told:
+async def _approve(reach: Reach, text: str, words: Words) -> Told:
     from .access import access, full, roles, texts, to_grant
     from .door import open_door
     from .failures import about

@@ -47,11 +47,11 @@ def remove(device: str, words: Words, reach: Reach) -> None:
 @click.option("--clear", "cleared", is_flag=True, help="Take the label away.")
 @recorded
 @reaching
-def rename(device: str, label: str | None, cleared: bool, reason: str | None, ticket: str | None, reach: Reach) -> None:
+def rename(device: str, label: str | None, cleared: bool, words: Words, reach: Reach) -> None:
     """Give a DEVICE a LABEL of 1 to 64 characters, by which it can be named."""
     if (label is None) != cleared:
         raise click.UsageError("Give a label, or --clear to take it away.")
-    answer(lambda: _rename(reach, device, label, {"reason": reason, "ticket": ticket}), reach.as_json)
+    answer(lambda: _rename(reach, device, label, words), reach.as_json)
 
 
 @click.command("clear")

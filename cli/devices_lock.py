@@ -60,9 +60,9 @@ def lock(device: str, terms: dict[str, Any], words: Words, reach: Reach) -> None
 @recorded
 @repeatable
 @reaching
-def unlock(device: str, reason: str | None, ticket: str | None, reach: Reach) -> None:
+def unlock(device: str, words: Words, reach: Reach) -> None:
     """Let a locked DEVICE in again: what it had before works as it did."""
-    answer(lambda: _unlock(reach, device, {"reason": reason, "ticket": ticket}), reach.as_json)
+    answer(lambda: _unlock(reach, device, words), reach.as_json)
 
 
 async def _lock(reach: Reach, name: str, terms: dict[str, Any], words: Words) -> Told:

@@ -28,14 +28,14 @@ _AT_ONCE = 500
 )
 @recorded
 @reaching
-def prune(idle: int | None, to: Path | None, plan: Path | None, reason: str | None, ticket: str | None, reach: Reach) -> None:
+def prune(idle: int | None, to: Path | None, plan: Path | None, words: Words, reach: Reach) -> None:
     """Remove devices that nobody uses, in two steps: --idle SPAN --plan FILE writes what would go, --apply FILE removes it.
 
     A line whose device was used or has changed since the plan was made is refused, and the others are removed; the exit code is
     then 3.
     """
     if plan is not None and idle is None and to is None:
-        answer(lambda: _apply(reach, plan, {"reason": reason, "ticket": ticket}), reach.as_json)
+        answer(lambda: _apply(reach, plan, words), reach.as_json)
     elif idle is not None and to is not None and plan is None:
         answer(lambda: _plan(reach, idle, to), reach.as_json)
     else:

@@ -62,8 +62,7 @@ def new(
     gateway_url: str | None,
     setup_code_only: bool,
     no_qr: bool,
-    reason: str | None,
-    ticket: str | None,
+    words: Words,
     reach: Reach,
 ) -> None:
     """Mint a setup code and show it once, with a QR picture on a terminal.
@@ -84,7 +83,7 @@ def new(
     if roles and not scopes:
         wanted["scopes"] = ()
     chosen = {key: value for key, value in wanted.items() if value is not None}
-    answer(lambda: _new(reach, chosen, {"reason": reason, "ticket": ticket}, setup_code_only, not no_qr), reach.as_json)
+    answer(lambda: _new(reach, chosen, words, setup_code_only, not no_qr), reach.as_json)
 
 
 @enroll.command("list")
@@ -108,9 +107,9 @@ def show(code: str, reach: Reach) -> None:
 @click.argument("code")
 @recorded
 @reaching
-def revoke(code: str, reason: str | None, ticket: str | None, reach: Reach) -> None:
+def revoke(code: str, words: Words, reach: Reach) -> None:
     """Take a setup CODE back. Devices that it let in stay: remove them with `pairing devices remove`."""
-    answer(lambda: _revoke(reach, code, {"reason": reason, "ticket": ticket}), reach.as_json)
+    answer(lambda: _revoke(reach, code, words), reach.as_json)
 
 
 async def _new(reach: Reach, wanted: dict[str, Any], words: Words, bare: bool, picture: bool) -> Told:

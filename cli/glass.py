@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 import click
 
-from .options import recorded
+from .options import Words, recorded
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -15,11 +15,10 @@ def breaking(command: F) -> F:
     """Give a command `--reason`, `--ticket` and `--break-glass`, the last as the first two: in its `words`."""
 
     @functools.wraps(command)
-    def asked(*args: Any, break_glass: bool, reason: str | None, ticket: str | None, **rest: Any) -> Any:
-        if break_glass and not (reason or "").strip():
+    def asked(*args: Any, break_glass: bool, words: Words, **rest: Any) -> Any:
+        if break_glass and not str(words["reason"] or "").strip():
             raise click.UsageError("--break-glass needs --reason TEXT: it is kept for whoever asks why nobody can approve.")
-        words = {"reason": reason, "ticket": ticket, **({"breakGlass": True} if break_glass else {})}
-        return command(*args, words=words, **rest)
+        return command(*args, words={**words, "breakGlass": True} if break_glass else words, **rest)
 
     glass = click.option("--break-glass", is_flag=True, help="Even if it is the last device that can approve; needs --reason.")
     return glass(recorded(asked))  # type: ignore[return-value]

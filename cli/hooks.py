@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .options import Reach, reaching, recorded
+from .options import Reach, Words, reaching, recorded
 from .running import answer
 from .voice import Failure, Told, age, clock, duration, fields, plain
 
@@ -32,14 +32,14 @@ def hooks(context: click.Context) -> None:
 @click.option("--people", is_flag=True, help="Send names, labels and addresses, too.")
 @recorded
 @reaching
-def add(receiver: str, kinds: tuple[str, ...], people: bool, reason: str | None, ticket: str | None, reach: Reach) -> None:
+def add(receiver: str, kinds: tuple[str, ...], people: bool, words: Words, reach: Reach) -> None:
     """Send events to a URL from now on: all about devices, nodes and setup codes, unless --kinds names others.
 
     The secret that its receiver checks signatures with is shown now and never again. The URL is recorded for ever: it must hold
     no secret. It is https, and of the public internet, unless gateway.hooks.allowPrivate is set.
     """
     named = [kind.strip() for given in kinds for kind in given.split(",") if kind.strip()]
-    answer(lambda: _add(reach, receiver, named, people, {"reason": reason, "ticket": ticket}), reach.as_json)
+    answer(lambda: _add(reach, receiver, named, people, words), reach.as_json)
 
 
 @hooks.command("list")
@@ -53,9 +53,8 @@ def list_(reach: Reach) -> None:
 @click.argument("hook")
 @recorded
 @reaching
-def pause(hook: str, reason: str | None, ticket: str | None, reach: Reach) -> None:
+def pause(hook: str, words: Words, reach: Reach) -> None:
     """Stop sending to a HOOK until it is resumed. Nothing is lost meanwhile."""
-    words = {"reason": reason, "ticket": ticket}
     answer(lambda: _change(reach, "hooks.pause", hook, words, "Paused", "Paused before"), reach.as_json)
 
 
@@ -63,9 +62,8 @@ def pause(hook: str, reason: str | None, ticket: str | None, reach: Reach) -> No
 @click.argument("hook")
 @recorded
 @reaching
-def resume(hook: str, reason: str | None, ticket: str | None, reach: Reach) -> None:
+def resume(hook: str, words: Words, reach: Reach) -> None:
     """Go on sending to a HOOK where it stopped."""
-    words = {"reason": reason, "ticket": ticket}
     answer(lambda: _change(reach, "hooks.resume", hook, words, "Resumed", "Not paused"), reach.as_json)
 
 
@@ -74,9 +72,8 @@ def resume(hook: str, reason: str | None, ticket: str | None, reach: Reach) -> N
 @click.option("--from", "start", type=click.IntRange(0, 2**53), required=True, metavar="POSITION", help="After this position.")
 @recorded
 @reaching
-def replay(hook: str, start: int, reason: str | None, ticket: str | None, reach: Reach) -> None:
+def replay(hook: str, start: int, words: Words, reach: Reach) -> None:
     """Send everything after a position to a HOOK once more, under the ids that it had before; a paused hook goes on with it."""
-    words = {"reason": reason, "ticket": ticket}
     answer(lambda: _change(reach, "hooks.replay", hook, words, f"Replaying from {start}", "", **{"from": start}), reach.as_json)
 
 
@@ -84,12 +81,12 @@ def replay(hook: str, start: int, reason: str | None, ticket: str | None, reach:
 @click.argument("hook")
 @recorded
 @reaching
-def remove(hook: str, reason: str | None, ticket: str | None, reach: Reach) -> None:
+def remove(hook: str, words: Words, reach: Reach) -> None:
     """Send nothing more to a HOOK; what was not delivered never will be."""
-    answer(lambda: _change(reach, "hooks.remove", hook, {"reason": reason, "ticket": ticket}, "Removed", ""), reach.as_json)
+    answer(lambda: _change(reach, "hooks.remove", hook, words, "Removed", ""), reach.as_json)
 
 
-async def _add(reach: Reach, url: str, kinds: list[str], people: bool, words: dict[str, str | None]) -> Told:
+async def _add(reach: Reach, url: str, kinds: list[str], people: bool, words: Words) -> Told:
     from pairing.authority import ADMIN
 
     from .door import open_door
@@ -141,7 +138,7 @@ def _card(entry: dict[str, Any], now: int) -> str:
     return f"{plain(entry.get('hookId', '?'))}\n" + fields(rows)
 
 
-async def _change(reach: Reach, method: str, text: str, words: dict[str, str | None], done: str, again: str, **more: Any) -> Told:
+async def _change(reach: Reach, method: str, text: str, words: Words, done: str, again: str, **more: Any) -> Told:
     from pairing.authority import ADMIN
 
     from .door import open_door

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .options import json_option, recorded
+from .options import Words, json_option, recorded
 from .running import answer
 from .voice import Failure, Told, plain, table
 
@@ -35,7 +35,7 @@ def imports(context: click.Context) -> None:
 @click.option("--dry-run", is_flag=True, help="Say what would come of it, and store nothing.")
 @recorded
 @json_option
-def openclaw(folder: Path, dry_run: bool, reason: str | None, ticket: str | None, as_json: bool) -> None:
+def openclaw(folder: Path, dry_run: bool, words: Words, as_json: bool) -> None:
     """Take over what FOLDER, the state folder of OpenClaw's gateway (usually ~/.openclaw), holds: paired devices with their
     tokens, labels, and what nodes may run. It is read and left as it is: JSON files of 2026.4, the database of 2026.9.
 
@@ -43,10 +43,10 @@ def openclaw(folder: Path, dry_run: bool, reason: str | None, ticket: str | None
     each is stored, until its first rotation. What cannot be placed is listed with its reason, and the exit code is then 1. It
     can be repeated: what is here already is left as it is, and what was removed here does not come back.
     """
-    answer(lambda: _import(folder, dry_run, {"reason": reason, "ticket": ticket}), as_json)
+    answer(lambda: _import(folder, dry_run, words), as_json)
 
 
-async def _import(folder: Path, dry: bool, words: dict[str, str | None]) -> Told:
+async def _import(folder: Path, dry: bool, words: Words) -> Told:
     from pairing.openclaw.moving import move
     from pairing.openclaw.stores import NoStore, StoreUnreadable, read
     from pairing.refusals import Exit

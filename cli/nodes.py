@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .moments import Params, as_of, at_option
-from .options import Reach, reaching, recorded, repeatable
+from .options import Reach, Words, reaching, recorded, repeatable
 from .running import answer
 from .voice import Failure, Told, age, clock, fields, plain, table
 
@@ -51,9 +51,9 @@ def status(at: Params | None, reach: Reach) -> None:
 @recorded
 @repeatable
 @reaching
-def approve(request: str, reason: str | None, ticket: str | None, reach: Reach) -> None:
+def approve(request: str, words: Words, reach: Reach) -> None:
     """Approve what exactly one REQUEST declares, named by its id or the start of it."""
-    answer(lambda: _approve(reach, request, {"reason": reason, "ticket": ticket}), reach.as_json)
+    answer(lambda: _approve(reach, request, words), reach.as_json)
 
 
 @nodes.command("reject", short_help="Say no to exactly one node's request.")
@@ -61,9 +61,9 @@ def approve(request: str, reason: str | None, ticket: str | None, reach: Reach) 
 @recorded
 @repeatable
 @reaching
-def reject(request: str, reason: str | None, ticket: str | None, reach: Reach) -> None:
+def reject(request: str, words: Words, reach: Reach) -> None:
     """Say no to exactly one REQUEST, by its id or the start of it. What was approved before stays approved."""
-    answer(lambda: _reject(reach, request, {"reason": reason, "ticket": ticket}), reach.as_json)
+    answer(lambda: _reject(reach, request, words), reach.as_json)
 
 
 @nodes.command("remove", short_help="End the approval of a node.")
@@ -71,9 +71,9 @@ def reject(request: str, reason: str | None, ticket: str | None, reach: Reach) -
 @recorded
 @repeatable
 @reaching
-def remove(node: str, reason: str | None, ticket: str | None, reach: Reach) -> None:
+def remove(node: str, words: Words, reach: Reach) -> None:
     """End the approval of a NODE. It stays paired and connected as a device."""
-    answer(lambda: _remove(reach, node, {"reason": reason, "ticket": ticket}), reach.as_json)
+    answer(lambda: _remove(reach, node, words), reach.as_json)
 
 
 @nodes.command("rename", short_help="Give an approved node a name.")
@@ -81,9 +81,9 @@ def remove(node: str, reason: str | None, ticket: str | None, reach: Reach) -> N
 @click.argument("name")
 @recorded
 @reaching
-def rename(node: str, name: str, reason: str | None, ticket: str | None, reach: Reach) -> None:
+def rename(node: str, name: str, words: Words, reach: Reach) -> None:
     """Give an approved NODE a NAME of 1 to 64 characters."""
-    answer(lambda: _rename(reach, node, name, {"reason": reason, "ticket": ticket}), reach.as_json)
+    answer(lambda: _rename(reach, node, name, words), reach.as_json)
 
 
 async def _pending(reach: Reach, at: Params | None) -> Told:
@@ -146,7 +146,7 @@ async def _status(reach: Reach, at: Params | None) -> Told:
     return _told("nodes", held, when, shown)
 
 
-async def _approve(reach: Reach, text: str, words: dict[str, str | None]) -> Told:
+async def _approve(reach: Reach, text: str, words: Words) -> Told:
     from .access import texts
     from .door import open_door
     from .receipts import params, recorded_as
@@ -164,7 +164,7 @@ async def _approve(reach: Reach, text: str, words: dict[str, str | None]) -> Tol
     return Told(document, f"{said}\n  commands: {_words(texts(node, 'commands'))}")
 
 
-async def _reject(reach: Reach, text: str, words: dict[str, str | None]) -> Told:
+async def _reject(reach: Reach, text: str, words: Words) -> Told:
     from .door import open_door
     from .receipts import params, recorded_as
 
@@ -177,7 +177,7 @@ async def _reject(reach: Reach, text: str, words: dict[str, str | None]) -> Told
     return Told(result, recorded_as(result, done, "Already rejected"))
 
 
-async def _remove(reach: Reach, text: str, words: dict[str, str | None]) -> Told:
+async def _remove(reach: Reach, text: str, words: Words) -> Told:
     from .door import open_door
     from .receipts import params, recorded_as
 
@@ -187,7 +187,7 @@ async def _remove(reach: Reach, text: str, words: dict[str, str | None]) -> Told
     return Told(result, recorded_as(result, f"Removed {_named(entry)}", "Already removed"))
 
 
-async def _rename(reach: Reach, text: str, name: str, words: dict[str, str | None]) -> Told:
+async def _rename(reach: Reach, text: str, name: str, words: Words) -> Told:
     from .door import open_door
     from .receipts import params, recorded_as
 

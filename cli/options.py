@@ -59,9 +59,14 @@ def reaching(command: F) -> F:
 
 
 def recorded(command: F) -> F:
-    """Give a command `--reason` and `--ticket`, which are stored with what it does."""
-    command = click.option("--ticket", metavar="TEXT", help="A ticket's number, stored with the event.")(command)
-    return click.option("--reason", metavar="TEXT", help="Why, stored with the event.")(command)
+    """Give a command `--reason` and `--ticket`, which are stored with what it does, as one `words`."""
+
+    @functools.wraps(command)
+    def asked(*args: Any, reason: str | None, ticket: str | None, **rest: Any) -> Any:
+        return command(*args, words={"reason": reason, "ticket": ticket}, **rest)
+
+    asked = click.option("--ticket", metavar="TEXT", help="A ticket's number, stored with the event.")(asked)
+    return click.option("--reason", metavar="TEXT", help="Why, stored with the event.")(asked)  # type: ignore[return-value]
 
 
 def repeatable(command: F) -> F:

@@ -3,7 +3,7 @@
 Values of tokens end here: what goes on is their keyed hash.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Literal, TypeAlias
 
 from msgspec import Struct
@@ -53,9 +53,7 @@ class Report(Struct, frozen=True):
 Watch: TypeAlias = Callable[[int, int], None]
 
 
-async def move(
-    service: Service, caller: Caller, store: Store, words: dict[str, str | None], *, dry: bool, watch: Watch
-) -> Report:
+async def move(service: Service, caller: Caller, store: Store, words: Mapping[str, Any], *, dry: bool, watch: Watch) -> Report:
     """Import a store; `dry` only says what would come of it. `watch` is told how many of how many are done.
 
     It can be repeated: what is here already stays as it is. Raises `LogUnavailable`.
@@ -88,7 +86,7 @@ def _left(store: Store) -> tuple[Unplaced, ...]:
 
 
 class _Mover:
-    def __init__(self, service: Service, caller: Caller, store: Store, words: dict[str, str | None], dry: bool) -> None:
+    def __init__(self, service: Service, caller: Caller, store: Store, words: Mapping[str, Any], dry: bool) -> None:
         self._service, self._caller, self._store, self._words, self._dry = service, caller, store, words, dry
         self._cause: int | None = None
         self.lines: list[Line] = []
