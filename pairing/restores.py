@@ -35,7 +35,7 @@ from .events import (
     node_stream,
 )
 from .evolve import evolve
-from .history import NOTHING, Happened, World, after, difference, read
+from .history import Happened, difference, read, world_at
 from .nodes import decide_node
 from .policy import decide_house
 from .refusals import PairingError, Refused
@@ -118,7 +118,7 @@ def device_back(
     call: Call[Any], device: str, past: tuple[Happened, ...], to: int, epoch: int | None, cause: int | None
 ) -> Planned | None:
     """Return what takes a device back, given all that happened to it; None where it would stay as it is. Raises `Refused`."""
-    then, now = _folded(past, to).device, _folded(past).device
+    then, now = world_at(past, to).device, world_at(past).device
     command = _device_command(call, device, past, then, now, to, epoch, cause)
     if epoch is None:
         # What is undone is one act: a label or a lock is another one.
@@ -129,15 +129,6 @@ def device_back(
     if then.grant is not None and now.grant is None:
         return Planned(command, Line(family="device", id=device, outcome="stays-out", why=_kept_out(past, to)))
     return None
-
-
-def _folded(past: Iterable[Happened], position: int | None = None) -> World:
-    world = NOTHING
-    for one in past:
-        if position is not None and one.position > position:
-            break
-        world = after(world, one)
-    return world
 
 
 def _device_command(
@@ -209,7 +200,7 @@ def node_back(
     call: Call[Any], node: str, past: tuple[Happened, ...], to: int, epoch: int | None, cause: int | None
 ) -> Planned | None:
     """Return what takes a node's approved surface back; None where it would stay as it is. Raises `Refused`."""
-    then, now = _folded(past, to).node, _folded(past).node
+    then, now = world_at(past, to).node, world_at(past).node
     surface = None
     if then.approval is not None:
         approved = then.approval

@@ -256,7 +256,7 @@ def test_nothing_is_left_of_a_copy_that_failed(path: Path, tmp_path: Path, monke
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(copies, "_flush", full)
+    monkeypatch.setattr(copies, "flush", full)
     with pytest.raises(OSError, match="No space"):
         back_up(path, tmp_path / "b.db")
     (tmp_path / "e").write_bytes(exported(path))

@@ -20,7 +20,7 @@ from pairing.refusals import PairingError
 from . import rows
 from .errors import LogError
 from .export import Reader
-from .file import create, opened, recognise, unavailable
+from .file import create, flush, opened, recognise, unavailable
 from .port import Mark, Record
 from .sweep import sweep
 
@@ -75,11 +75,11 @@ def back_up(path: Path, target: Path, *, key: str | None = None, progress: Progr
         except sqlite3.Error as error:
             raise unavailable(path, error) from error
         copied = _checked(draft, path, target, progress)
-        _flush(draft)
+        flush(draft)
         if key is not None:
             with _draft(beside) as written:
                 written.write_text(key, "ascii")
-                _flush(written)
+                flush(written)
                 _publish(written, beside)
         _publish(draft, target)
     return copied
@@ -106,14 +106,14 @@ def bring_in(source: Path, folder: Path, *, key: str | None = None, progress: Pr
                 file.write(key)
                 file.flush()
                 os.fsync(file.fileno())
-        _flush(draft)
+        flush(draft)
         try:
             os.rename(draft, folder)  # takes the place of an empty folder only
         except OSError as error:
             if os.path.lexists(folder):
                 raise InTheWay(folder) from error
             raise
-        _flush(folder.parent)
+        flush(folder.parent)
     except BaseException:
         shutil.rmtree(draft, ignore_errors=True)
         raise
@@ -127,7 +127,7 @@ def _from_backup(source: Path, draft: Path, progress: Progress | None) -> Copied
     copied = _checked(path, source, path, progress)
     with closing(sqlite3.connect(path, isolation_level=None)) as database:
         database.execute("PRAGMA journal_mode=WAL")
-    _flush(path)
+    flush(path)
     return copied
 
 
@@ -149,7 +149,7 @@ def _from_export(source: Path, draft: Path, progress: Progress | None) -> Copied
         database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         trailer = reader.trailer
     assert trailer is not None
-    _flush(path)
+    flush(path)
     mark = Mark(trailer.head.position, bytes.fromhex(trailer.head.hash))
     return Copied(path, mark, trailer.rows, reader.header.redacted)
 
@@ -213,7 +213,7 @@ def new_file(target: Path) -> Iterator[BinaryIO]:
     with _draft(target) as draft:
         with draft.open("wb") as file:
             yield file
-        _flush(draft)
+        flush(draft)
         _publish(draft, target)
 
 
@@ -234,12 +234,4 @@ def _publish(draft: Path, target: Path) -> None:
         os.link(draft, target)  # fails where a rename would take the place of something
     except FileExistsError:
         raise InTheWay(target) from None
-    _flush(target.parent)
-
-
-def _flush(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    flush(target.parent)

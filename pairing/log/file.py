@@ -83,10 +83,10 @@ def create(path: Path) -> None:
         )
     finally:
         connection.close()
-    _flush(fresh)
+    flush(fresh)
     os.link(fresh, path)  # fails where a rename would take the place of a log
     fresh.unlink()
-    _flush(path.parent)
+    flush(path.parent)
 
 
 def prepared(path: Path, *, readonly: bool) -> sqlite3.Connection:
@@ -160,7 +160,8 @@ def corrupt(error: Exception) -> bool:
     return code(error) == sqlite3.SQLITE_CORRUPT
 
 
-def _flush(path: Path) -> None:
+def flush(path: Path) -> None:
+    """Make a file, or the names in a folder, outlive a loss of power."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
