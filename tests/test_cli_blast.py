@@ -1,44 +1,22 @@
 """`pairing blast`: what it prints, and that it shuts out only what it was told to."""
 
-import asyncio
 import json
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner, Result
 
-from cli.compose import open_all
-from cli.main import pairing
-from pairing import settings
 from pairing.identity import Identity
 from pairing.refusals import Exit
+from tests.folders import begun, bring, run
 
 ONE, TWO = (Identity(number.to_bytes(32, "big")) for number in (11, 12))
-
-
-def run(home: Path, *args: str) -> Result:
-    return CliRunner().invoke(pairing, [*args], env={"PAIRING_HOME": str(home)})
 
 
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
     """A state folder into which its owner has brought two devices."""
-    folder, theirs = tmp_path / "home", tmp_path / "theirs"
-    settings.ensure_home(folder)
-
-    async def start() -> None:
-        async with open_all(settings.load(folder, env={}, flags={}), env={}):
-            pass
-
-    asyncio.run(start())
-    (theirs / "devices").mkdir(parents=True)
-    records = {}
-    for device in (ONE, TWO):
-        token = {"token": f"made-up-token-{device.device[:29]}", "role": "operator", "scopes": ["operator.read"]}
-        record = {"deviceId": device.device, "publicKey": device.key, "role": "operator", "scopes": ["operator.read"]}
-        records[device.device] = record | {"tokens": {"operator": token}}
-    (theirs / "devices" / "paired.json").write_text(json.dumps(records))
-    assert run(folder, "import", "openclaw", str(theirs)).exit_code == 0
+    folder = begun(tmp_path / "home")
+    bring(folder, tmp_path / "theirs", ONE, TWO)
     return folder
 
 

@@ -1,18 +1,15 @@
 """`pairing import openclaw`: what it prints, and how it ends when there is nothing, or nothing readable, to import."""
 
-import asyncio
 import json
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
 
-from cli.compose import open_all
 from cli.main import pairing
-from pairing import settings
 from pairing.identity import Identity
-from pairing.log.sqlite import SqliteLog
 from pairing.refusals import Exit
+from tests.folders import begun, positions
 
 DEVICE = Identity((7).to_bytes(32, "big"))
 TOKEN = "made-up-laptop-token-abcdefghijklmnopqrstuv"
@@ -22,29 +19,10 @@ def run(home: Path, *args: str) -> Result:
     return CliRunner().invoke(pairing, ["import", "openclaw", *args], env={"PAIRING_HOME": str(home)})
 
 
-def positions(home: Path) -> int:
-    async def look() -> int:
-        log = await SqliteLog.open(home / "log.db", readonly=True)
-        try:
-            return (await log.head()).position
-        finally:
-            await log.close()
-
-    return asyncio.run(look())
-
-
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
     """A state folder in which a gateway has run once."""
-    folder = tmp_path / "home"
-    settings.ensure_home(folder)
-
-    async def start() -> None:
-        async with open_all(settings.load(folder, env={}, flags={}), env={}):
-            pass
-
-    asyncio.run(start())
-    return folder
+    return begun(tmp_path / "home")
 
 
 @pytest.fixture

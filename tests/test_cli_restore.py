@@ -1,53 +1,22 @@
 """`pairing restore` and `pairing undo`: what they print, that a plan does nothing, and a log that ends where it was asked to."""
 
-import asyncio
 import json
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner, Result
 
-from cli.compose import open_all
-from cli.main import pairing
-from pairing import settings
 from pairing.identity import Identity
-from pairing.log.sqlite import SqliteLog
 from pairing.refusals import Exit
+from tests.folders import begun, bring, positions, run
 
 DEVICE = Identity((9).to_bytes(32, "big"))
-
-
-def run(home: Path, *args: str) -> Result:
-    return CliRunner().invoke(pairing, [*args], env={"PAIRING_HOME": str(home)})
-
-
-def positions(home: Path) -> int:
-    async def look() -> int:
-        log = await SqliteLog.open(home / "log.db", readonly=True)
-        try:
-            return (await log.head()).position
-        finally:
-            await log.close()
-
-    return asyncio.run(look())
 
 
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
     """A state folder with one device, which was brought in from elsewhere."""
-    folder, theirs = tmp_path / "home", tmp_path / "theirs"
-    settings.ensure_home(folder)
-
-    async def start() -> None:
-        async with open_all(settings.load(folder, env={}, flags={"gateway.pairing.keepLastOperator": False}), env={}):
-            pass
-
-    asyncio.run(start())
-    (theirs / "devices").mkdir(parents=True)
-    token = {"token": "made-up-laptop-token-abcdefghijklmnopqrstuv", "role": "operator", "scopes": ["operator.read"]}
-    record = {"deviceId": DEVICE.device, "publicKey": DEVICE.key, "role": "operator", "scopes": ["operator.read"]}
-    (theirs / "devices" / "paired.json").write_text(json.dumps({DEVICE.device: record | {"tokens": {"operator": token}}}))
-    assert run(folder, "import", "openclaw", str(theirs)).exit_code == 0
+    folder = begun(tmp_path / "home", **{"gateway.pairing.keepLastOperator": False})
+    bring(folder, tmp_path / "theirs", DEVICE)
     return folder
 
 

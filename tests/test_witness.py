@@ -15,6 +15,7 @@ from pairing.log.errors import StreamDamaged
 from pairing.openclaw.moving import move
 from pairing.openclaw.stores import Store
 from pairing.service import Service
+from tests.folders import record
 
 ONE, TWO = (Identity(number.to_bytes(32, "big")) for number in (21, 22))
 
@@ -25,11 +26,7 @@ async def call(service: Service, method: str, **params: object) -> None:
 
 async def brought(service: Service, home: Path) -> None:
     """Bring two devices in."""
-    records = {}
-    for device in (ONE, TWO):
-        token = {"token": f"made-up-token-{device.device[:29]}", "role": "operator", "scopes": ["operator.read"]}
-        record = {"deviceId": device.device, "publicKey": device.key, "role": "operator", "scopes": ["operator.read"]}
-        records[device.device] = Raw(json.encode(record | {"tokens": {"operator": token}}))
+    records = {device.device: Raw(json.encode(record(device))) for device in (ONE, TWO)}
     store = Store(source="elsewhere", path=home, paired=records, pending={}, nodes={}, codes=0)
     await move(service, local_caller(), store, {"reason": None, "ticket": None}, dry=False, watch=lambda done, total: None)
 
