@@ -166,7 +166,7 @@ class GatewayDoor:
         return max(0.0, self._deadline - anyio.current_time())
 
     def _late(self, *, sent: bool = False) -> Unreachable:
-        return Unreachable(self._target.place.url, f"no answer within {self._timeout_ms} ms", sent=sent)
+        return Unreachable(self._target.place.url, f"no answer within {self._timeout_ms} ms", sent=sent, late=True)
 
     def _device(self) -> Identity:
         found = self._store.load()

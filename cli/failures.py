@@ -141,8 +141,10 @@ def _value(error: WireRefusal) -> str:
 
 def _unreachable(error: Unreachable) -> Failure:
     hint = "Is it running there? Start it with: pairing serve" if error.refused else "Check the URL, the port and the network."
+    if error.late:
+        hint = "Check the URL, the port and the network, or give it more time: --timeout 60000"
     if error.sent:
-        hint = f"It may have been done all the same; see: {_LIST}"
+        hint = f"It may have been done all the same; see: {_LIST}. For more time: --timeout 60000"
     reason = "connection-refused" if error.refused else "unreachable"
     return Failure(Exit.UNREACHABLE, reason, str(error), hint, details={"url": error.url})
 

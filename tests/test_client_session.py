@@ -202,6 +202,15 @@ async def test_a_session_that_ends_ends_its_calls_and_its_events() -> None:
             await session.call("anything")
 
 
+async def test_an_answer_that_is_too_long_is_called_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a client will not read ends its session with a reason, not as a connection that was lost."""
+    monkeypatch.setattr("pairing.client.dialling.MAX_MESSAGE", 64 * 1024)
+    fake = Fake(hello(), calls=lambda _: [{"ok": True, "payload": {"text": "x" * 70_000}}])
+    async with gateway(fake) as url, connect(url, Login(client=CLIENT)) as session:
+        with pytest.raises(Disconnected, match="1009 its answer has more than 64 KiB"):
+            await session.call("list")
+
+
 async def test_unread_events_are_bounded_and_the_loss_is_told() -> None:
     """Old events give way to new ones, and the reader learns how many it missed."""
     burst = [{"type": "event", "event": "e", "payload": n, "seq": n} for n in range(EVENTS_KEPT + 10)]

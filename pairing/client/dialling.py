@@ -17,7 +17,8 @@ from websockets.exceptions import InvalidHandshake, InvalidStatus
 from .address import Endpoint
 from .errors import BadAddress, PinMismatch, Unreachable
 
-MAX_MESSAGE = 32 * 1024 * 1024
+# A list of 100,000 devices has some 60 MB; a gateway that means ill can cost a client no more than this.
+MAX_MESSAGE = 128 * 1024 * 1024
 CLOSE_WAIT_S = 1.0
 _PIN = re.compile(r"[0-9a-f]{64}")
 

@@ -28,10 +28,13 @@ class StoreUnusable(ClientError):
 
 
 class Unreachable(ClientError):
-    """No gateway answered. `refused`: nothing listens there. `sent`: a call was under way whose outcome is not known."""
+    """No gateway answered. `refused`: nothing listens there. `late`: not in the time there was for it.
 
-    def __init__(self, url: str, why: str, *, refused: bool = False, sent: bool = False) -> None:
-        self.url, self.why, self.refused, self.sent = url, why, refused, sent
+    `sent`: a call was under way whose outcome is not known.
+    """
+
+    def __init__(self, url: str, why: str, *, refused: bool = False, sent: bool = False, late: bool = False) -> None:
+        self.url, self.why, self.refused, self.sent, self.late = url, why, refused, sent, late
         super().__init__(f"no gateway answers at {url}: {why}")
 
 

@@ -16,10 +16,12 @@ import msgspec
 from msgspec import Struct
 from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed
+from websockets.frames import CloseCode
 
 from pairing.identity import Identity
 from pairing.refusals import Reason
 
+from . import dialling
 from .address import Endpoint, endpoint, guard
 from .credentials import Credentials, DeviceToken, Presented, choose, with_stored
 from .dialling import CLOSE_WAIT_S, dial
@@ -134,7 +136,10 @@ class Session:
             async for data in self._socket:
                 self._take(data)
             self._end(self._socket.close_code or 1006, self._socket.close_reason or "")
-        except ConnectionClosed:
+        except ConnectionClosed as closed:
+            if closed.rcvd is None and closed.sent is not None and closed.sent.code == CloseCode.MESSAGE_TOO_BIG:
+                self._end(closed.sent.code, f"its answer has more than {dialling.MAX_MESSAGE // 1024} KiB")
+                return
             self._end(self._socket.close_code or 1006, self._socket.close_reason or "")
 
     def _take(self, data: str | bytes) -> None:
