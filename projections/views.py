@@ -39,7 +39,7 @@ from pairing.listing import (
 from pairing.log.port import EventLog, Mark
 from pairing.reasons import fold
 
-from . import answers, shadow, trail
+from . import answers, questions, shadow, trail
 from .activity import Activity
 from .expendable import busy, damaged
 from .follow import Follower, Progress
@@ -160,7 +160,7 @@ class Views:
     async def last(self, stream: str) -> tuple[int, int]:
         """Return the last version of a stream that was followed, and its position; it looks at no log and mends no file."""
         try:
-            rows = await self._store.rows(answers.LAST, {"stream": stream})
+            rows = await self._store.rows(questions.LAST, {"stream": stream})
         except sqlite3.Error:
             return (0, 0)
         return (int(rows[0][0]), int(rows[0][1])) if rows else (0, 0)
@@ -206,13 +206,13 @@ class Views:
 
     async def pending(self, *, device: str | None = None, at: int | None = None) -> Answer[PendingRow]:
         """Return open requests, newest first."""
-        sql = answers.PENDING if device is None else answers.PENDING_OF
+        sql = questions.PENDING if device is None else questions.PENDING_OF
         position, rows = await self._ask(sql, at, stream=device_stream(device or ""))
         return Answer(position, tuple(answers.pending_row(row) for row in rows))
 
     async def paired(self, *, device: str | None = None, at: int | None = None) -> Answer[PairedRow]:
         """Return devices with a grant, newest approval first; for now, also when and from where each was last seen."""
-        sql = answers.PAIRED if device is None else answers.PAIRED_OF
+        sql = questions.PAIRED if device is None else questions.PAIRED_OF
         position, rows = await self._ask(sql, at, stream=device_stream(device or ""))
         uses = await self._activity.uses(device) if self._activity is not None and at is None else {}
         found: list[PairedRow] = []
@@ -224,42 +224,42 @@ class Views:
 
     async def node_requests(self, *, node: str | None = None, at: int | None = None) -> Answer[NodeAskedRow]:
         """Return open requests for nodes' surfaces, newest first."""
-        sql = answers.NODE_REQUESTS if node is None else answers.NODE_REQUESTS_OF
+        sql = questions.NODE_REQUESTS if node is None else questions.NODE_REQUESTS_OF
         position, rows = await self._ask(sql, at, stream=node_stream(node or ""))
         return Answer(position, tuple(answers.node_asked_row(row) for row in rows))
 
     async def nodes(self, *, node: str | None = None, at: int | None = None) -> Answer[NodeRow]:
         """Return nodes whose surface is approved, newest approval first."""
-        sql = answers.NODES if node is None else answers.NODES_OF
+        sql = questions.NODES if node is None else questions.NODES_OF
         position, rows = await self._ask(sql, at, stream=node_stream(node or ""))
         return Answer(position, tuple(answers.node_row(row) for row in rows))
 
     async def enrolments(self, *, code: str | None = None, at: int | None = None) -> Answer[EnrolmentRow]:
         """Return setup codes with who holds their uses, newest first."""
-        sql = answers.ENROLMENTS if code is None else answers.ENROLMENTS_OF
+        sql = questions.ENROLMENTS if code is None else questions.ENROLMENTS_OF
         position, rows = await self._ask(sql, at, stream=enrolment_stream(code or ""))
         return Answer(position, tuple(answers.enrolment_rows(rows)))
 
     async def overdue_codes(self, now: int) -> tuple[str, ...]:
         """Return the setup codes that ran out before `now` (ms) without that being on record, the oldest first."""
-        _, rows = await self._ask(answers.OVERDUE_CODES, now=now)
+        _, rows = await self._ask(questions.OVERDUE_CODES, now=now)
         return tuple(code for _, code in rows)
 
     async def node_of(self, request: str) -> str | None:
         """Return the node that a request for a surface was about, open or ended."""
-        _, rows = await self._ask(answers.NODE_OF, request=request)
+        _, rows = await self._ask(questions.NODE_OF, request=request)
         return answers.node_of(rows[0][1]) if rows else None
 
     async def request(self, request: str) -> Fate | None:
         """Return what became of a request, or None where no such id was ever given."""
-        _, rows = await self._ask(answers.FATE, request=request)
+        _, rows = await self._ask(questions.FATE, request=request)
         return answers.fate(rows[0]) if rows else None
 
     async def matches(self, name: str, *, at: int | None = None) -> tuple[Match, ...]:
         """Return at most 20 devices that an id, the beginning of one (from 4 characters) or a label (in any case) can mean."""
         low = device_stream(name.lower())
         _, rows = await self._ask(
-            answers.MATCHES,
+            questions.MATCHES,
             at,
             exact=low,
             low=low,
@@ -271,50 +271,50 @@ class Views:
 
     async def hooks(self) -> tuple[str, ...]:
         """Return the webhooks that were ever added, by id, in the order of their adding."""
-        _, rows = await self._ask(answers.HOOKS, kind=_HOOK_ADDED)
+        _, rows = await self._ask(questions.HOOKS, kind=_HOOK_ADDED)
         return tuple(stream.removeprefix(hook_stream("")) for _, stream in rows)
 
     async def overdue(self, now: int) -> tuple[tuple[str, str], ...]:
         """Return (device, request) of open requests whose expiry lies before `now` (ms), the oldest first."""
-        _, rows = await self._ask(answers.OVERDUE, now=now)
+        _, rows = await self._ask(questions.OVERDUE, now=now)
         return tuple((answers.device_of(stream), request) for _, stream, request in rows)
 
     async def approvers(self, *, besides: str, under: str | None, skip: int = 0) -> tuple[str, ...]:
         """Return at most 16 devices, besides one, whose operator token covers approving, the latest first."""
         stream = device_stream(besides)
-        _, rows = await self._ask(answers.APPROVERS, stream=stream, under=under, skip=skip, most=MOST_APPROVERS)
+        _, rows = await self._ask(questions.APPROVERS, stream=stream, under=under, skip=skip, most=MOST_APPROVERS)
         return tuple(answers.device_of(stream) for _, stream in rows)
 
     async def locks(self, *, device: str | None = None, at: int | None = None) -> Answer[LockRow]:
         """Return the keys that are kept out, the latest lock first."""
-        sql = answers.LOCKS if device is None else answers.LOCKS_OF
+        sql = questions.LOCKS if device is None else questions.LOCKS_OF
         position, rows = await self._ask(sql, at, stream=device_stream(device or ""))
         return Answer(position, tuple(answers.lock_row(row) for row in rows))
 
     async def locks_over(self, now: int, most: int) -> tuple[str, ...]:
         """Return up to so many devices whose lock has come to its end by `now` (ms), the oldest first."""
-        _, rows = await self._ask(answers.LOCKS_OVER, now=now, most=most)
+        _, rows = await self._ask(questions.LOCKS_OVER, now=now, most=most)
         return tuple(answers.device_of(row[1]) for row in rows)
 
     async def due(self, *, after: int, until: int, most: int, device: str | None = None) -> Answer[DueRow]:
         """Return up to so many tokens whose lifetime ends after a time and by another (ms), the next first."""
-        sql, stream = (answers.DUE, "") if device is None else (answers.DUE_OF, device_stream(device))
+        sql, stream = (questions.DUE, "") if device is None else (questions.DUE_OF, device_stream(device))
         position, rows = await self._ask(sql, after=after, until=until, most=most, stream=stream)
         return Answer(position, tuple(answers.due_row(row) for row in rows))
 
     async def aged(self, role: str, before: int, *, after: int, until: int) -> Answer[DueRow]:
         """Return the live tokens of a role that were issued before a time (ms) and last changed in a range of positions."""
-        position, rows = await self._ask(answers.AGED, role=role, before=before, after=after, until=until)
+        position, rows = await self._ask(questions.AGED, role=role, before=before, after=after, until=until)
         return Answer(position, tuple(answers.due_row(row) for row in rows))
 
     async def handed_over(self) -> tuple[HandedOver, ...]:
         """Return the tokens whose predecessor was left a while and is not known to have ended, the soonest first."""
-        _, rows = await self._ask(answers.HANDED_OVER)
+        _, rows = await self._ask(questions.HANDED_OVER)
         return tuple(HandedOver(answers.device_of(stream), *rest) for _, stream, *rest in rows)
 
     async def crowd(self, address: str | None) -> Crowd:
         """Count the open requests: from an address (None: from an unknown one), and in all."""
-        _, rows = await self._ask(answers.CROWD, address=address)
+        _, rows = await self._ask(questions.CROWD, address=address)
         return Crowd(*rows[0][1:])
 
     async def events(self, sought: Sought, *, limit: int) -> Found:
@@ -327,50 +327,50 @@ class Views:
 
     async def called(self, devices: Iterable[str]) -> dict[str, str]:
         """Return what devices are called now."""
-        _, rows = await self._ask(answers.CALLED, streams=as_json([device_stream(device) for device in devices]))
+        _, rows = await self._ask(questions.CALLED, streams=as_json([device_stream(device) for device in devices]))
         return {answers.device_of(stream): name for _, stream, name in rows}
 
     async def acted(self, device: str, *, below: int | None = None) -> Acted:
         """Return where a device acted on others, before a position."""
         bound = _EVERYWHERE if below is None else below
-        _, rows = await self._ask(answers.ACTED, below=bound, stream=device_stream(device), node=node_stream(device))
+        _, rows = await self._ask(questions.ACTED, below=bound, stream=device_stream(device), node=node_stream(device))
         return answers.acted(rows)
 
     async def streams_since(self, after: int) -> tuple[str, ...]:
         """Return the streams in which something was recorded after a position."""
-        _, rows = await self._ask(answers.SINCE, after=after)
+        _, rows = await self._ask(questions.SINCE, after=after)
         return tuple(str(row[1]) for row in rows)
 
     async def damaged(self) -> tuple[Damage, ...]:
         """Return the rows of the log that cannot be read, in their order."""
-        _, rows = await self._ask(answers.DAMAGED)
+        _, rows = await self._ask(questions.DAMAGED)
         return tuple(Damage(*row[1:]) for row in rows)
 
     async def position_at(self, time: int) -> int:
         """Return the last position recorded at or before a time (ms); 0 where the log begins later."""
-        _, rows = await self._ask(answers.POSITION_AT, time=time)
+        _, rows = await self._ask(questions.POSITION_AT, time=time)
         if not rows:
-            _, rows = await self._ask(answers.POSITION_BY_LOOKING, time=time)
+            _, rows = await self._ask(questions.POSITION_BY_LOOKING, time=time)
         return int(rows[0][1])
 
     async def issued(self, *, after: int, limit: int) -> tuple[Issued, ...]:
         """Return generations of all devices' tokens, dead ones too, in their order above a position."""
-        _, rows = await self._ask(answers.ISSUED, after=after, most=limit)
+        _, rows = await self._ask(questions.ISSUED, after=after, most=limit)
         return tuple(Issued(position, answers.device_of(stream), role, issue) for _, position, stream, role, issue in rows)
 
     async def touched(self, *, start: int, end: int, after: int, limit: int) -> tuple[Touched, ...]:
         """Return the devices touched above `start` and up to `end`, by their first such position above `after`."""
-        _, rows = await self._ask(answers.TOUCHED, start=start, end=end, after=max(start, after), most=limit)
+        _, rows = await self._ask(questions.TOUCHED, start=start, end=end, after=max(start, after), most=limit)
         return tuple(Touched(position, answers.owner_of(stream)) for _, position, stream in rows)
 
     async def touched_by(self, kinds: Sequence[str], *, after: int, limit: int) -> tuple[Touched, ...]:
         """Return the devices that have events of some kinds above a position, with the latest of these, latest first."""
-        _, rows = await self._ask(answers.TOUCHED_BY, kinds=as_json(list(kinds)), after=after, most=limit)
+        _, rows = await self._ask(questions.TOUCHED_BY, kinds=as_json(list(kinds)), after=after, most=limit)
         return tuple(Touched(position, answers.device_of(stream)) for _, position, stream in rows)
 
     async def time_at(self, position: int) -> int | None:
         """Return when a position was recorded (ms); None where the log has no such position."""
-        _, rows = await self._ask(answers.TIME_AT, place=position)
+        _, rows = await self._ask(questions.TIME_AT, place=position)
         return int(rows[0][1]) if rows else None
 
     async def position(self) -> int:

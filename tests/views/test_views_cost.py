@@ -5,20 +5,20 @@ import random
 import pytest
 
 from pairing.log.memory import MemoryLog
-from projections import answers, devices, requests, tokens
+from projections import devices, questions, requests, tokens
 from projections.spans import OPEN, at, fork, forks
 from projections.views import Views
 
 STATEMENTS = {
-    "pending": answers.PENDING,
-    "pending of one": answers.PENDING_OF,
-    "paired": answers.PAIRED,
-    "paired of one": answers.PAIRED_OF,
-    "fate": answers.FATE,
-    "matches": answers.MATCHES,
-    "overdue": answers.OVERDUE,
-    "crowd": answers.CROWD,
-    "position at a time": answers.POSITION_AT,
+    "pending": questions.PENDING,
+    "pending of one": questions.PENDING_OF,
+    "paired": questions.PAIRED,
+    "paired of one": questions.PAIRED_OF,
+    "fate": questions.FATE,
+    "matches": questions.MATCHES,
+    "overdue": questions.OVERDUE,
+    "crowd": questions.CROWD,
+    "position at a time": questions.POSITION_AT,
     "last requests": requests.LOAD_LAST,
     "open requests": requests.LOAD_OPEN,
     "devices": devices.LOAD_DEVICES,

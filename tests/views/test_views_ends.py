@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from pairing.log.memory import MemoryLog
-from projections import answers
+from projections import questions
 from projections.spans import at
 from projections.views import Views
 from tests.views.histories import DEVICES, issued, paired, tell
@@ -13,7 +13,7 @@ from tests.views.histories import DEVICES, issued, paired, tell
 NOW: dict[str, Any] = {"now": 5, "most": 9, "after": 0, "until": 5, "stream": ""}
 
 
-@pytest.mark.parametrize(("sql", "index"), [(answers.LOCKS_OVER, "locks_until"), (answers.DUE, "tokens_due")])
+@pytest.mark.parametrize(("sql", "index"), [(questions.LOCKS_OVER, "locks_until"), (questions.DUE, "tokens_due")])
 async def test_an_end_is_found_by_its_time(views: Views, sql: str, index: str) -> None:
     """No look goes over all devices: neither the locks nor the tokens are scanned."""
     await views.catch_up()
