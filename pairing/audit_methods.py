@@ -32,6 +32,7 @@ _ACTORS = ("local", "timer", "policy", "shared-secret")
 _RING = 10_000
 
 Many: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=MOST)]
+Place: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=1 << 62)]
 Ms: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=1 << 53)]
 
 
@@ -98,8 +99,8 @@ class AuditFollowed(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
 class _Cursor(msgspec.Struct, frozen=True, array_like=True):
     """Where a page ended: events below a position, and contacts before a time and reference, are still to come."""
 
-    below: int
-    contact: tuple[int, str]
+    below: Place
+    contact: tuple[Place, str]
 
 
 async def audit_list(call: Call[AuditParams]) -> AuditList:

@@ -15,7 +15,7 @@ from .events import device_stream, node_stream
 from .service import Call, Method, Params, Receipt
 from .shapes import Name
 
-Why: TypeAlias = Annotated[str, msgspec.Meta(min_length=1, max_length=1000)]
+Why: TypeAlias = Annotated[str, msgspec.Meta(min_length=1, max_length=1000, pattern="^[^\\x00]*$")]
 
 
 class ForgetParams(Params, frozen=True, kw_only=True):

@@ -27,7 +27,7 @@ MOST_DEVICES = 500
 MOST_EVENTS = 1_000
 Many: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=MOST_DEVICES)]
 Events: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=MOST_EVENTS)]
-Cursor: TypeAlias = Annotated[int, msgspec.Meta(ge=0)]
+Cursor: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 
 
 class AtParams(AsOf, frozen=True, kw_only=True):

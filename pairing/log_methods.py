@@ -36,13 +36,13 @@ class LogCheckpointParams(Params, frozen=True, kw_only=True):
 class LogReceiptParams(Params, frozen=True, kw_only=True):
     """One event by its position."""
 
-    position: Annotated[int, msgspec.Meta(ge=1)]
+    position: Annotated[int, msgspec.Meta(ge=1, le=2**53)]
 
 
 class LogExportParams(Params, frozen=True, kw_only=True):
     """Rows above a position, at most so many; an answer may hold fewer."""
 
-    after: Annotated[int, msgspec.Meta(ge=0)] = 0
+    after: Annotated[int, msgspec.Meta(ge=0, le=2**53)] = 0
     limit: Annotated[int, msgspec.Meta(ge=1, le=500)] = 500
 
 

@@ -19,7 +19,7 @@ from .refusals import Reason, Refused
 from .service import Call, Method, Params, Reasoned, Receipt, Repeatable, receipt
 from .shapes import Name
 
-Short: TypeAlias = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
+Short: TypeAlias = Annotated[str, msgspec.Meta(min_length=1, max_length=256, pattern="^[^\\x00]*$")]
 Item: TypeAlias = Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
 Listed: TypeAlias = Annotated[tuple[Item, ...], msgspec.Meta(max_length=512)]
 

@@ -57,7 +57,7 @@ class ApplyParams(Reasoned, frozen=True, kw_only=True):
     """Lines of a plan; `cause` is the position of the first removal of the same plan, where an earlier call has made it."""
 
     lines: Annotated[tuple[PlanLine, ...], Meta(min_length=1, max_length=MOST)]
-    cause: Annotated[int, Meta(ge=1)] | None = None
+    cause: Annotated[int, Meta(ge=1, le=2**53)] | None = None
 
 
 class PrunedEntry(Entry, frozen=True, kw_only=True):

@@ -25,7 +25,7 @@ from .tokens import Keyring
 
 P = TypeVar("P", bound=Struct)
 # They are kept for ever, in every copy of the log.
-Words: TypeAlias = Annotated[str, msgspec.Meta(max_length=1000)]
+Words: TypeAlias = Annotated[str, msgspec.Meta(max_length=1000, pattern="^[^\\x00]*$")]
 Key: TypeAlias = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
 
 

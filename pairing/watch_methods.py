@@ -20,7 +20,7 @@ from .recorded import RecordedEntry, device_of, naming, recorded
 from .service import Call, Method, Params
 from .shapes import Name
 
-Position: TypeAlias = Annotated[int, msgspec.Meta(ge=0)]
+Position: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 Wait: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=LONGEST_WAIT_MS)]
 Many: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=MOST)]
 Hash: TypeAlias = Annotated[str, msgspec.Meta(min_length=64, max_length=64)]

@@ -33,6 +33,7 @@ INSERT_EVENT = "INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 INSERT_REASON = "INSERT INTO reasons VALUES (?, ?)"
 INSERT_DAMAGE = "INSERT INTO damages VALUES (?, ?, ?)"
 # :keys is a JSON list.
+LOAD_WORD = "SELECT word, id FROM words WHERE word = :word"
 LOAD_WORDS = "SELECT word, id FROM words WHERE word IN (SELECT value FROM json_each(:keys))"
 LAST_WORD = "SELECT ifnull(max(id), 0) FROM words"
 

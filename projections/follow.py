@@ -83,7 +83,12 @@ class Follower:
             reads = read_all(records)
             words = fold.words(reads)
         if words:
-            fold.learn(await self._store.rows(audit.LOAD_WORDS, {"keys": as_json(words)}), words)
+            stored = [*await self._store.rows(audit.LOAD_WORDS, {"keys": as_json(words)})]
+            for word in words:
+                # To SQLite's JSON functions a text ends at its first NUL.
+                if "\0" in word:
+                    stored += await self._store.rows(audit.LOAD_WORD, {"word": word})
+            fold.learn(stored, words)
         with _uncollected():
             asks = fold.asks(reads)
         for load, keys in asks.items():
