@@ -56,7 +56,9 @@ async def _blast(reach: Reach, what: str, lock: bool, span: int | None, yes: boo
         reached = [one for one in result.get("reached") or () if isinstance(one, dict)]
         meant = [one for one in reached if _shut(one)]
         done = await _lock(door, meant, span, words) if lock and yes else []
-    text = _told(reached, bool(result.get("more")))
+    shut_out = {(one["family"], one["id"]) for one in done if one["why"] is None}
+    result = {**result, "reached": [_now(one, shut_out) for one in reached]}
+    text = _told(result["reached"], bool(result.get("more")))
     if done:
         refused = [one for one in done if one["why"]]
         said = [f"  {one['family']} {plain(one['id'])[:12]}: {plain(one['why'], 300)}" for one in refused]
@@ -71,6 +73,13 @@ async def _blast(reach: Reach, what: str, lock: bool, span: int | None, yes: boo
 
 def _shut(one: Mapping[str, Any]) -> bool:
     return bool(one.get("standing")) and not one.get("locked") and one.get("family") in {"device", "code"}
+
+
+def _now(one: dict[str, Any], shut_out: set[tuple[str, str]]) -> dict[str, Any]:
+    """Return one line as it is after the locking; asked again, a caller that shut itself out would get no answer."""
+    if (one.get("family"), one.get("id")) not in shut_out:
+        return one
+    return {**one, "standing": False} if one.get("family") == "code" else {**one, "locked": True}
 
 
 async def _lock(door: Any, meant: list[dict[str, Any]], span: int | None, words: Words) -> list[dict[str, Any]]:
