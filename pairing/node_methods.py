@@ -14,10 +14,11 @@ from .commands import ApproveNode, AskNode, RejectNode, RemoveNode, RenameNode
 from .events import NodeRequested, Personal
 from .moments import AsOf
 from .node_entries import NodePairedEntry, NodePendingEntry
-from .nodes import unknown_node_request
+from .nodes import NodeState, unknown_node_request
 from .refusals import Reason, Refused
 from .service import Call, Method, Params, Reasoned, Receipt, Repeatable, receipt
 from .shapes import Name
+from .standing import lapsed
 
 Short: TypeAlias = Annotated[str, msgspec.Meta(min_length=1, max_length=256, pattern="^[^\\x00]*$")]
 Item: TypeAlias = Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
@@ -218,9 +219,20 @@ async def node_pair_verify(call: Call[NodeVerifyParams]) -> NodeVerified:
     service, node = call.service, _node_id(call.params.node_id)
     if not authority.may("read", call.caller, Target(node)).allowed:
         raise Refused(Reason.NODE_DENIED)
-    if not service.keyring.is_node_token(await service.desk.node(node), node, call.params.token):
+    state = await service.desk.node(node)
+    if not service.keyring.is_node_token(state, node, call.params.token) or not await _stands(call, node, state):
         return NodeVerified(ok=False)
     return NodeVerified(ok=True, node=await _approved_node(call, node))
+
+
+async def _stands(call: Call[Any], node: str, state: NodeState) -> bool:
+    """Say whether what a node was approved for outlived the device behind it, where there ever was one (V3)."""
+    device = lapsed(await call.service.desk.device(node), call.service.clock())
+    if state.newer is not None or device.newer is not None or device.lock is not None:
+        return False
+    if device.grant is None:
+        return not device.retired
+    return state.approval is not None and state.approval.approved_at >= device.grant.created_at
 
 
 async def node_rename(call: Call[NodeRenameParams]) -> NodeRenamed:

@@ -123,14 +123,17 @@ async def _all_of(call: Call[Any], found: tuple[Happened, ...]) -> tuple[Happene
     """A bulk is everything with one cause: the first act of it, or what it was begun with, and all that this led to."""
     cause = found[0].meta.cause or found[0].position
     log, held, after = call.service.desk.log, list(found), cause
+    named = b'"cause":%d' % cause
     if found[0].position != cause:
         began = read(await log.pick((cause,)))
         if not began:
             return found
         held = list(read(await log.command(began[0].meta.command)))
     while rows := await log.scan(after=after, limit=_PAGE):
-        held += [one for one in read(rows) if one.meta.cause == cause and one.meta.command != held[0].meta.command]
         after = rows[-1].position
+        # Most rows have another cause or none: only those that may have this one are decoded.
+        rows = tuple(row for row in rows if named in row.meta)
+        held += [one for one in read(rows) if one.meta.cause == cause and one.meta.command != held[0].meta.command]
     return tuple(sorted(held, key=lambda one: one.position))
 
 

@@ -116,8 +116,12 @@ class Courier:
                 tasks.start_soon(self._deliver, hook, round, outbox)
 
     async def _hooks(self) -> dict[str, Sending | None]:
-        service = self._service
-        return {hook: (await service.desk.hook(hook)).sending for hook in await service.views.hooks()}
+        desk, found = self._service.desk, dict[str, Sending | None]()
+        for hook in await self._service.views.hooks():
+            state = await desk.hook(hook)
+            # A newer version may have ended or narrowed it: what cannot be read sends nothing.
+            found[hook] = None if state.newer is not None else state.sending
+        return found
 
     async def _deliver(self, hook: str, round: _Round, outbox: Outbox) -> None:
         with round.scope:

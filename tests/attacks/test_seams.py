@@ -1,9 +1,13 @@
 """Where one feature meets another: what neither gives alone, the two together must not give either."""
 
+import anyio
 import pytest
 
+from pairing import ids
 from pairing.commands import Remove
-from pairing.events import enrolment_stream
+from pairing.events import Event, Meta, enrolment_stream, hook_stream
+from pairing.log.codec import decode_meta, draft
+from pairing.log.port import Slice
 from pairing.setup_code import decode
 
 READ, PAIR, WRITE, ADMIN = "operator.read", "operator.pairing", "operator.write", "operator.admin"
@@ -286,3 +290,52 @@ async def test_a_bound_session_is_not_told_from_where_others_acted(world, elsewh
         answer = await bound.call(method, params)
         assert answer.ok, (method, answer.error)
         assert "198.51.100.9" not in str(answer.payload), (method, answer.payload)
+
+
+# --- what rests on something else, and what cannot be read -------------------------------------------------------------
+
+
+@pytest.mark.parametrize("end", ["device.lock", "device.pair.remove"])
+async def test_a_nodes_token_is_worth_nothing_once_its_device_is_out(world, end):
+    """V3: whoever asks whether it is good hears no from the same step on; an unlocking gives it back, a new pairing does not."""
+    w = await world()
+    boss, device = await w.admin(), w.device()
+    # Once it is answered, it has asked for itself.
+    await (await w.grant(boss, device, role="node", scopes=())).call("health")
+    asked = await done(boss, "node.pair.request", nodeId=device.device, commands=["camera.snap"])
+    node = (await done(boss, "node.pair.approve", requestId=asked["request"]["requestId"]))["node"]
+    about = {"nodeId": device.device, "token": node["token"]}
+    assert (await done(boss, "node.pair.verify", **about))["ok"]
+    await done(boss, end, deviceId=device.device)
+    assert not (await done(boss, "node.pair.verify", **about))["ok"]
+    if end == "device.lock":
+        await done(boss, "device.unlock", deviceId=device.device)
+    else:
+        await w.grant(boss, device, role="node", scopes=())
+    assert (await done(boss, "node.pair.verify", **about))["ok"] is (end == "device.lock")
+
+
+async def soon(fact):
+    """Say whether something comes true within five seconds."""
+    for _ in range(500):
+        if fact():
+            return True
+        await anyio.sleep(0.01)
+    return False
+
+
+class Narrowed(Event, frozen=True, tag="hook.narrowed"):
+    """An event of a version that is to come."""
+
+
+async def test_a_webhook_that_a_newer_version_has_changed_sends_nothing(world):
+    """D3: it may have been ended, or told to keep names to itself: what cannot be read is not taken for a yes."""
+    w = await world()
+    boss = await w.admin()
+    hook = (await done(boss, "hooks.add", url="https://hooks.example.invalid/in"))["hookId"]
+    assert await soon(lambda: hook in w.gateway.courier._rounds)
+    rows = await w.opened.log.stream(hook_stream(hook))
+    meta = Meta(actor=decode_meta(rows[0]).actor, command=ids.uuid7(w.clock()))
+    drafted = draft(Narrowed(at=w.clock()), meta)
+    await w.opened.log.append([Slice(hook_stream(hook), len(rows), (drafted,))], command=meta.command, now=w.clock())
+    assert await soon(lambda: hook not in w.gateway.courier._rounds)
