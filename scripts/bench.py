@@ -223,6 +223,9 @@ def past(run: Run) -> Iterator[Row]:
     long, short = bench_past.logs(run.log or run.folder / "past", events)
     files = run.folder / "files"
     files.mkdir()
+    # A log that was kept has its tree already.
+    for old in long.glob("merkle.db*"):
+        old.unlink()
     for what, within, command in bench_past.works(files, events):
         took, cpu, peak = bench_past.worked(long, command)
         # A part of it is the start of the program, however short the log is.
