@@ -22,7 +22,7 @@ def adopt(state: Device, c: ImportDevice) -> tuple[DeviceEvent, ...]:
         raise Refused(Reason.IMPORT_DENIED, rule=ruling.rule)
     if state.grant is not None:
         return ()
-    if state.retired:
+    if state.gone_at is not None:
         raise Refused(Reason.REMOVED_HERE)
     imported = DeviceImported(
         at=c.now,

@@ -186,7 +186,10 @@ class Barred(Struct, frozen=True, gc=False):
 
 
 class Device(Struct, frozen=True, gc=False):
-    """One device's stream, folded. `newer` is set once an event of an unknown kind was met: no decision may follow it."""
+    """One device's stream, folded. `newer` is set once an event of an unknown kind was met: no decision may follow it.
+
+    `gone_at` is when it was last removed, or left behind by a restore, in ms.
+    """
 
     grant: Grant | None = None
     pending: Pending | None = None
@@ -196,6 +199,7 @@ class Device(Struct, frozen=True, gc=False):
     newer: str | None = None
     lock: Barred | None = None
     voided: tuple[Voided, ...] = ()
+    gone_at: int | None = None
 
     def token(self, role: str) -> Token | None:
         """Return the token of a role, revoked or not."""

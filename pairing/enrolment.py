@@ -184,8 +184,7 @@ def _unused(state: Enrolment, code: Code, held: Holder | None, device: Device, n
         return SPENT
     if now > code.expires_at:
         return f"expired at {code.expires_at}"
-    # Who is not paired, and had a token that ended since, was paired until then.
-    if device.grant is None and any(old.at >= code.issued_at for old in device.retired):
+    if device.grant is None and device.gone_at is not None and device.gone_at >= code.issued_at:
         # What a person has taken away since, no code brings back (R9, V7).
         return "the device was removed after it was minted"
     return None

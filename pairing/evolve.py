@@ -255,7 +255,7 @@ def _described(grant: Grant | None, event: DeviceDescribed) -> Grant | None:
 def _ended(state: Device, at: int, how: Literal["removed", "abandoned"]) -> Device:
     tokens = state.grant.tokens if state.grant else ()
     ended = [old for token in tokens for old in (*_predecessor(token, at), _retire(token, at, how))]
-    return replace(state, grant=None, retired=_remembered(state.retired, *ended))
+    return replace(state, grant=None, retired=_remembered(state.retired, *ended), gone_at=at)
 
 
 def _end_of(token: Token, at: int) -> Literal["revoked", "expired"] | None:

@@ -230,9 +230,7 @@ async def _stands(call: Call[Any], node: str, state: NodeState) -> bool:
     device = lapsed(await call.service.desk.device(node), call.service.clock())
     if state.newer is not None or device.newer is not None or device.lock is not None:
         return False
-    if device.grant is None:
-        return not device.retired
-    return state.approval is not None and state.approval.approved_at >= device.grant.created_at
+    return device.gone_at is None or (state.approval is not None and state.approval.approved_at >= device.gone_at)
 
 
 async def node_rename(call: Call[NodeRenameParams]) -> NodeRenamed:

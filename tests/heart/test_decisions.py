@@ -1280,3 +1280,10 @@ def test_requests_that_were_approved_and_silent_ones_are_no_storm(story, make):
     other.when(replace(make.knock(READ, silence=make.silence()), most=3)).then(
         "request.opened", "request.approved", "device.paired", "token.issued"
     )
+
+
+@pytest.mark.parametrize("tokens", [None, ()])
+def test_what_was_removed_here_is_not_brought_again_whether_or_not_it_had_a_token(story, make, tokens):
+    """V7, R9: another store still has it; that somebody took it away here counts, also of a device without a token."""
+    story.given(make.importdevice(tokens=tokens), make.remove())
+    story.when(make.importdevice(tokens=tokens)).refused(Reason.REMOVED_HERE)
