@@ -289,7 +289,8 @@ class RestoreDevice(DeviceBound, frozen=True, kw_only=True):
 
     Roles in `ended` were revoked on purpose after it and stay so (V7). `epoch` None undoes a single act, by who may do as much
     themselves; a restore takes operator.admin. `labelled` is the keyed tag of the label then (in `personal`); `relabel` says
-    whether the label goes back too. `lock` is what kept it out then.
+    whether the label goes back too. `lock` is what kept it out then. What several must approve by `terms` is
+    undone by an administrator alone.
     """
 
     to: int
@@ -301,6 +302,7 @@ class RestoreDevice(DeviceBound, frozen=True, kw_only=True):
     labelled: str | None = None
     relabel: bool = False
     lock: Ban | None = None
+    terms: Terms = ANY_TERMS
     lifetimes: Lifetimes = ()
 
 

@@ -161,6 +161,7 @@ def _device_command(
         relabel=relabel,
         lock=Ban(then.lock.until, then.lock.message) if then.lock else None,
         lifetimes=call.service.lifetimes,
+        terms=call.service.terms,
     )
 
 

@@ -7,7 +7,7 @@ a fresh token, a token that lives stays or covers less.
 from collections.abc import Iterable
 from typing import TypeAlias
 
-from . import aging, authority
+from . import aging, authority, quorum
 from .authority import Target, Verb, belongs, covers, normalise, of_role, tidy
 from .commands import FormerGrant, FormerToken, RestoreDevice
 from .device import Device, Grant, Token
@@ -78,7 +78,11 @@ def _ended_by(end: type[TokenRevoked | TokenExpired], after: Iterable[object]) -
 
 def restore_device(state: Device, c: RestoreDevice) -> Events:
     """Return what makes a device again what it was; `()` where nothing differs, or nothing may return. Raises `Refused`."""
-    _permit(c, _access(state.grant, c.former))
+    access = _access(state.grant, c.former)
+    if c.epoch is None and quorum.takes_people(c.terms, _regained(state.grant, c.former)):
+        # One operator undoes no more than one could have approved, but for an administrator.
+        access = (*access, (authority.OPERATOR, (authority.ADMIN,)))
+    _permit(c, access)
     news = _back(state, c) if c.former else _away(state, c)
     if c.relabel and c.labelled != state.labelled:
         news = (*news, DeviceRenamed(at=c.now, labelled=c.labelled))
@@ -87,6 +91,15 @@ def restore_device(state: Device, c: RestoreDevice) -> Events:
     for event in news:
         state = evolve(state, event)
     return (*news, *bar(state, c.lock, c.now, ban=False))
+
+
+def _regained(now: Grant | None, then: FormerGrant | None) -> quorum.Access:
+    """What a device would have again that it does not have now, by role."""
+    if then is None:
+        return ()
+    held = now.scopes if now else ()
+    news = [(role, tuple(s for s in of_role(then.scopes, role) if s not in held)) for role in then.roles]
+    return tuple((role, scopes) for role, scopes in news if scopes or now is None or role not in now.roles)
 
 
 def _access(now: Grant | None, then: FormerGrant | None) -> tuple[tuple[str, tuple[str, ...]], ...]:

@@ -83,6 +83,24 @@ async def test_a_plan_of_undoing_tells_a_bound_session_nothing_of_others(world):
     assert len(answers) == 1
 
 
+async def test_one_operator_undoes_no_removal_of_what_takes_two_to_give(world):
+    """A1, A19: where writing takes two approvals, it comes back by two, or by one administrator, and not by any operator."""
+    w = await world()
+    boss, device, clerk = await w.admin(), w.device(), w.device()
+    await w.grant(boss, device, scopes=(WRITE,))
+    await w.grant(boss, clerk, scopes=(PAIR, WRITE))
+    await done(boss, "device.pair.remove", deviceId=device.device)
+    (row,) = await w.records("device.removed")
+    two = await world({"gateway.pairing.approval.votes": ["operator.write=2"]})
+    session = await two.inside(clerk, scopes=(PAIR, WRITE), remote=True)
+    for apply in (False, True):
+        answer = await session.call("history.undo", {"position": row.position, "apply": apply})
+        assert answer.error["details"]["missingScope"] == ADMIN, answer.payload
+    one = await world()
+    free = await one.inside(clerk, scopes=(PAIR, WRITE), remote=True)
+    assert (await done(free, "history.undo", position=row.position, apply=True))["applied"]
+
+
 @pytest.mark.parametrize("way", ["history.undo", "history.restore"])
 async def test_going_back_gives_no_token_to_who_had_outlived_it(world, way):
     """V7, R12: removed after its token had run out, it comes back as it was, and must ask for a new one."""
