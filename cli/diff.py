@@ -7,7 +7,7 @@ import click
 
 from .history import fact, line
 from .moments import MOMENT, Params
-from .options import Reach, reaching
+from .options import Reach, patience, reaching
 from .running import answer
 from .voice import Told, moment, plain
 
@@ -36,7 +36,9 @@ async def _diff(reach: Reach, start: Params, end: Params | None, device: str | N
     asked: dict[str, Any] = {**_named("from", start), **_named("to", end), **({"device": device} if device else {})}
     async with open_door(reach, fallback=True) as door:
         while True:
-            found = await door.call("history.diff", {**asked, "limit": min(_PAGE, most - len(devices))})
+            found = await door.call(
+                "history.diff", {**asked, "limit": min(_PAGE, most - len(devices))}, within_ms=patience(reach)
+            )
             devices += found.get("devices", ())
             more = found.get("next")
             if more is None or len(devices) >= most:

@@ -40,8 +40,8 @@ def openclaw(folder: Path, dry_run: bool, words: Words, as_json: bool) -> None:
     tokens, labels, and what nodes may run. It is read and left as it is: JSON files of 2026.4, the database of 2026.9.
 
     Stop that gateway first: what it changes later is not seen. Devices keep the tokens that they have; here only a keyed hash of
-    each is stored, until its first rotation. What cannot be placed is listed with its reason, and the exit code is then 1. It
-    can be repeated: what is here already is left as it is, and what was removed here does not come back.
+    each is stored, until its first rotation. What cannot be placed is listed with its reason; then, and after --dry-run, the exit
+    code is 1. It can be repeated: what is here already is left as it is, and what was removed here does not come back.
     """
     answer(lambda: _import(folder, dry_run, words), as_json)
 
@@ -105,7 +105,7 @@ def _told(store: "Store", report: "Report", dry: bool) -> Told:
     notes = tuple(f"{path} is there too and was not read: the database is newer." for path in store.aside)
     if dry:
         notes += ("Nothing was stored. To do it, leave --dry-run out.",)
-    return Told(document, "\n".join(text), notes, 1 if report.unplaced else 0)
+    return Told(document, "\n".join(text), notes, 1 if dry or report.unplaced else 0)
 
 
 def _row(line: "Line", dry: bool) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, TypeAlias, TypeVar
 import click
 
 F = TypeVar("F", bound=Callable[..., Any])
+_PATIENCE_MS = 300_000
 TIMEOUT_MS = 10_000
 # What a person says beside a command, for the record, by the names of the wire.
 Words: TypeAlias = Mapping[str, str | bool | None]
@@ -25,6 +26,11 @@ class Reach(NamedTuple):
 
     def __repr__(self) -> str:
         return f"Reach(url={self.url!r}, token={'…' if self.token else None}, password={'…' if self.password else None})"
+
+
+def patience(reach: Reach) -> int:
+    """Return the time in ms for a call that may have to read most of a log, however little the command gave."""
+    return max(reach.timeout_ms, _PATIENCE_MS)
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document, also on failure.")

@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .moments import MOMENT, Params
-from .options import Reach, reaching
+from .options import Reach, patience, reaching
 from .running import answer
 from .voice import Failure, Told, fields, moment, plain, table
 
 if TYPE_CHECKING:
     from pairing.settings import Settings
 
-WITHIN_MS = 300_000
 _WHAT = {
     "silent": "let in without a person",
     "asks": "waiting for a person",
@@ -77,7 +76,7 @@ async def _rehearse(reach: Reach, policy: Path, since: Params | None, limit: int
         params |= {{"at": "since", "atMs": "sinceMs"}[key]: value for key, value in since.items()}
     async with open_door(reach) as door:
         await door.ask_for((ADMIN,))
-        found = await door.call("rehearse.run", params, within_ms=max(reach.timeout_ms, WITHIN_MS))
+        found = await door.call("rehearse.run", params, within_ms=patience(reach))
     if doubt:
         found["notChecked"] = [*(found.get("notChecked") or ()), {"setting": _SECRET, "why": doubt}]
     return Told(found, _told(found, policy), tuple(other.warnings))

@@ -9,7 +9,7 @@ import click
 
 from .glass import breaking
 from .moments import MOMENT, Params
-from .options import Reach, Words, reaching
+from .options import Reach, Words, patience, reaching
 from .running import answer
 from .voice import Told, fields, moment, plain, table
 
@@ -75,7 +75,7 @@ async def _restore(reach: Reach, then: Params, device: str | None, yes: bool, wo
         await door.ask_for((ADMIN,))
         asked = {"to": then.get("at"), "toMs": then.get("atMs"), "deviceId": found.id if found else None}
         given = {key: value for key, value in asked.items() if value is not None}
-        result = await door.call("history.restore", {**_said(params(words)), **given, "apply": yes})
+        result = await door.call("history.restore", {**_said(params(words)), **given, "apply": yes}, within_ms=patience(reach))
     return _told_restore(result, yes, device)
 
 
@@ -148,7 +148,9 @@ async def _undo(reach: Reach, what: str, bulk: bool, yes: bool, words: Words) ->
         given = {"position": int(number)}
     async with open_door(reach) as door:
         await door.ask_for((ADMIN,))
-        result = await door.call("history.undo", {**_said(params(words)), **given, "bulk": bulk, "apply": yes})
+        result = await door.call(
+            "history.undo", {**_said(params(words)), **given, "bulk": bulk, "apply": yes}, within_ms=patience(reach)
+        )
     return _told_undo(result, what, bulk)
 
 

@@ -174,8 +174,13 @@ async def _case(
         shown=seen,
         seen_at=rows[0].last_seen_at if rows else None,
         seen_known=bool(rows),
-        reason=Reason(contact.reason) if contact else None,
+        reason=_known(contact.reason) if contact else None,
     )
+
+
+def _known(reason: str) -> Reason | None:
+    """A contact that a newer version noted may have a reason of its own."""
+    return next((known for known in Reason if known.value == reason), None)
 
 
 def _own(held: tuple[Generation, ...], issue: str | None, device: str) -> Shown | None:

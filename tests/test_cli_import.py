@@ -40,7 +40,7 @@ def theirs(tmp_path: Path) -> Path:
 def test_an_import_is_told_and_can_be_tried_first(home: Path, theirs: Path) -> None:
     """L12, D11: the dry run stores nothing, the second run changes nothing, and neither shows a token."""
     tried = run(home, str(theirs), "--dry-run")
-    assert (tried.exit_code, "1 devices would be imported" in tried.stdout, positions(home)) == (0, True, 0)
+    assert (tried.exit_code, "1 devices would be imported" in tried.stdout, positions(home)) == (Exit.FAILED, True, 0)
     done = run(home, str(theirs))
     assert (done.exit_code, "1 devices imported" in done.stdout, positions(home)) == (0, True, 2)
     again = json.loads(run(home, str(theirs), "--json").stdout)
