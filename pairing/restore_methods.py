@@ -3,6 +3,7 @@
 They shape parameters and answers; what going back comes to is in `restores` and `undoing`.
 """
 
+import anyio
 from msgspec import Struct
 
 from . import moments, restores, undoing
@@ -83,9 +84,11 @@ async def restore(call: Call[RestoreParams]) -> Restored:
     planned = [one async for one in restores.plan(call, then.position, device, epoch=epoch)]
     lines = [one.line for one in planned]
     if p.apply and any(line.outcome != "stays-out" for line in lines):
-        epoch, began = await restores.begin(call, then.position, device)
-        again = restores.plan(call, then.position, device, epoch=epoch, cause=began)
-        lines = [one.line if one.line.outcome == "stays-out" else await restores.carry_out(call, one) async for one in again]
+        # Begun, it is carried through: a caller who goes away must not leave it half done.
+        with anyio.CancelScope(shield=True):
+            epoch, began = await restores.begin(call, then.position, device)
+            again = restores.plan(call, then.position, device, epoch=epoch, cause=began)
+            lines = [one.line if one.line.outcome == "stays-out" else await restores.carry_out(call, one) async for one in again]
     return Restored(
         to=then.position,
         to_ms=then.recorded_at,
@@ -116,7 +119,8 @@ async def undo(call: Call[UndoParams]) -> Undone:
     planned, left = await undoing.plan(call, found)
     lines = [one.line for one in planned]
     if p.apply:
-        lines = [await restores.carry_out(call, one) for one in planned]
+        with anyio.CancelScope(shield=True):
+            lines = [await restores.carry_out(call, one) for one in planned]
     return Undone(
         positions=tuple(one.position for one in found),
         command_id=found[0].meta.command if found else None,

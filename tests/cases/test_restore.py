@@ -1,7 +1,10 @@
 """Going back: a restore that remembers, and the undoing of one command, over a gateway with live devices."""
 
+import json
 from collections.abc import Awaitable, Callable
 from typing import Any
+
+import anyio
 
 from .conftest import Client, World
 
@@ -34,6 +37,15 @@ def told(answer: dict[str, Any]) -> dict[str, str]:
 async def done(admin: Client, method: str, **params: Any) -> None:
     answer = await admin.call(method, params)
     assert answer.ok, answer.error
+
+
+async def recorded(w: World, kind: str, count: int) -> None:
+    """Wait until so many events of a kind are in the log."""
+    for _ in range(2_000):
+        if len(await w.records(kind)) >= count:
+            return
+        await anyio.sleep(0.005)
+    raise AssertionError(f"{kind} was not recorded {count} times")
 
 
 async def test_a_clearing_by_mistake_is_taken_back_without_what_was_revoked_on_purpose(world: Make) -> None:
@@ -227,3 +239,21 @@ async def test_what_a_node_may_run_goes_back_too(world: Make) -> None:
     await restore(admin, approved, apply=True)
     (entry,) = (await admin.call("node.pair.list", {})).payload["paired"]
     assert entry["commands"] == ["camera.snap"]
+
+
+async def test_a_restore_that_has_begun_is_carried_through_when_its_caller_goes_away(world: Make) -> None:
+    """D9: half a restore would be a state that nobody asked for."""
+    w = await world()
+    admin, devices = await w.admin(), [w.device() for _ in range(12)]
+    for device in devices:
+        await w.grant(admin, device, scopes=READ)
+    then = await position(w)
+    for device in devices:
+        await done(admin, "device.pair.remove", deviceId=device.device)
+    other = await w.admin()
+    request = {"type": "req", "id": "r", "method": "history.restore", "params": {"to": then, "apply": True}}
+    await other.socket.send(json.dumps(request))
+    await recorded(w, "device.restored", 1)
+    other.socket.transport.abort()
+    await recorded(w, "device.restored", len(devices))
+    assert {entry["deviceId"] for entry in await admin.paired()} >= {device.device for device in devices}
