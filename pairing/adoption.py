@@ -3,11 +3,11 @@
 Pure, like `decide`, which calls it.
 """
 
-from . import authority
-from .authority import Target, normalise, of_role, tidy
+from .authority import normalise, of_role, tidy
 from .commands import ImportDevice, Vouched
 from .device import Device
 from .events import DeviceEvent, DeviceImported, TokenImported
+from .permits import permit
 from .refusals import Reason, Refused
 
 
@@ -17,9 +17,7 @@ def adopt(state: Device, c: ImportDevice) -> tuple[DeviceEvent, ...]:
     What was ended here stays ended, whatever the other store still holds (V7).
     """
     access = tuple((token.role, tidy((*of_role(c.scopes, token.role), *token.scopes))) for token in c.tokens)
-    ruling = authority.may("import", c.by, Target(c.device, (*access, *((role, ()) for role in c.roles))))
-    if not ruling.allowed:
-        raise Refused(Reason.IMPORT_DENIED, rule=ruling.rule)
+    permit("import", c, (*access, *((role, ()) for role in c.roles)), Reason.IMPORT_DENIED)
     if state.grant is not None:
         return ()
     if state.gone_at is not None:

@@ -40,6 +40,7 @@ from .events import (
     NodeRestored,
     Unknown,
 )
+from .permits import denial, going_back
 from .refusals import Reason, Refused
 
 Events: TypeAlias = tuple[NodeEvent, ...]
@@ -270,9 +271,7 @@ def _forget(c: ForgetNode) -> Events:
 
 def adopt_node(state: NodeState, c: ImportNode) -> Events:
     """Take over an approval from another gateway's store; one that was given, or answered with no, here stays as it is (V7)."""
-    ruling = authority.may("import", c.by, Target(c.node, ((OPERATOR, required_scopes(c.surface.commands)),)))
-    if not ruling.allowed:
-        raise Refused(Reason.IMPORT_DENIED, rule=ruling.rule)
+    _ask_for("import", c, required_scopes(c.surface.commands), Reason.IMPORT_DENIED)
     if state != NodeState(pending=state.pending):
         return ()
     s = c.surface
@@ -301,11 +300,8 @@ def _restore(state: NodeState, c: RestoreNode) -> Events:
     """Take the approved surface back to what it was; a token that lives stays, and one that ended stays ended (V7)."""
     now, then = state.approval, c.former
     commands = (*(now.commands if now else ()), *(then.commands if then else ()))
-    verb: Verb = "undo" if c.epoch is None else "restore"
-    ruling = authority.may(verb, c.by, Target(c.node, ((OPERATOR, required_scopes(commands)),)))
-    if not ruling.allowed:
-        reason = Reason.UNDO_DENIED if c.epoch is None else Reason.RESTORE_DENIED
-        raise Refused(reason, scope=ruling.scope or authority.ADMIN, details={"missingScope": ruling.scope or authority.ADMIN})
+    verb, denied = going_back(c.epoch)
+    _ask_for(verb, c, required_scopes(commands), denied)
     if then is None:
         return () if now is None else (NodeAbandoned(at=c.now, to=c.to, epoch=c.epoch, issue=now.issue),)
     if now is not None and set(now.caps) == set(then.caps) and set(now.commands) == set(then.commands):
@@ -321,6 +317,12 @@ def _restore(state: NodeState, c: RestoreNode) -> Events:
         created_at=then.created_at,
     )
     return (restored,)
+
+
+def _ask_for(verb: Verb, c: NodeBound, scopes: tuple[str, ...], denied: Reason) -> None:
+    ruling = authority.may(verb, c.by, Target(c.node, ((OPERATOR, scopes),)))
+    if not ruling.allowed:
+        raise denial(ruling, denied)
 
 
 def _unknown(state: NodeState, request: str) -> Refused:

@@ -23,14 +23,19 @@ def denial(ruling: Ruling, denied: Reason) -> Refused:
     """An approval names the scope that is missing; the other verbs say no more than no (protocol §6.4, §6.6)."""
     if denied is Reason.APPROVAL_DENIED and ruling.rule in {"scope", "no-pairing"}:
         return Refused(Reason.MISSING_SCOPE, scope=ruling.scope)
-    if denied is Reason.UNDO_DENIED:
-        return undo_denied(ruling.scope)
+    if denied in {Reason.UNDO_DENIED, Reason.RESTORE_DENIED}:
+        return back_denied(denied, ruling.scope)
     return Refused(denied, rule=ruling.rule)
 
 
-def undo_denied(scope: str | None = None) -> Refused:
+def back_denied(denied: Reason, scope: str | None = None) -> Refused:
     """Build the refusal to take something back, with the scope that is missing, if that is why."""
-    return Refused(Reason.UNDO_DENIED, scope=scope or ADMIN, details={"missingScope": scope or ADMIN})
+    return Refused(denied, scope=scope or ADMIN, details={"missingScope": scope or ADMIN})
+
+
+def going_back(epoch: int | None) -> tuple[Verb, Reason]:
+    """Return what taking something back is asked for as, and refused as: without an epoch it undoes a single act."""
+    return ("undo", Reason.UNDO_DENIED) if epoch is None else ("restore", Reason.RESTORE_DENIED)
 
 
 def everything(grant: Grant | None) -> Access:

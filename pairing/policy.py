@@ -9,9 +9,10 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from . import authority
-from .authority import ADMIN, Target
+from .authority import Target
 from .commands import GatewayCommand, Restore, Start, Stop
 from .events import GatewayEvent, GatewayStarted, GatewayStopped, LogRestored, PolicyChanged, Unknown
+from .permits import denial
 from .refusals import Reason, Refused
 
 
@@ -68,7 +69,7 @@ def decide_house(state: House, command: GatewayCommand) -> tuple[GatewayEvent, .
         case Restore():
             ruling = authority.may("restore", command.by, Target(command.device or ""))
             if not ruling.allowed:
-                raise Refused(Reason.RESTORE_DENIED, scope=ruling.scope or ADMIN, details={"missingScope": ruling.scope or ADMIN})
+                raise denial(ruling, Reason.RESTORE_DENIED)
             return (LogRestored(at=command.now, to=command.to, epoch=state.epoch + 1, device=command.device),)
         case _:
             assert_never(command)

@@ -27,6 +27,7 @@ from .enrolment import EMPTY_ENROLMENT, decide_enrolment, evolve_enrolment
 from .events import (
     DeviceImported,
     DeviceRenamed,
+    NodeRenamed,
     Personal,
     TokenIssued,
     TokenRevoked,
@@ -166,10 +167,10 @@ def _device_command(
 
 
 def label_at(past: Iterable[Happened], to: int) -> str | None:
-    """Return the text of a device's label as it was at a position; None where it had none, or that was forgotten."""
+    """Return what people called a device or a node at a position; None where it had no label, or that was forgotten."""
     label = None
     for one in past:
-        if one.position <= to and isinstance(one.event, DeviceRenamed | DeviceImported):
+        if one.position <= to and isinstance(one.event, DeviceRenamed | DeviceImported | NodeRenamed):
             label = one.personal.label if one.personal else None
     return label
 
@@ -225,7 +226,7 @@ def node_back(
 
 def _code_back(call: Call[Any], code: str, past: tuple[Happened, ...], to: int, cause: int | None) -> Planned | None:
     """A code that was minted later is void; a spent or void one stays so."""
-    if not past or past[0].position <= to:
+    if past[0].position <= to:
         return None
     state = EMPTY_ENROLMENT
     for one in past:

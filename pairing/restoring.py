@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from typing import TypeAlias
 
 from . import aging, authority, quorum
-from .authority import Target, Verb, belongs, covers, normalise, of_role, tidy
+from .authority import belongs, covers, normalise, of_role, tidy
 from .commands import FormerGrant, FormerToken, RestoreDevice
 from .device import Device, Grant, Token
 from .events import (
@@ -26,8 +26,7 @@ from .events import (
 )
 from .evolve import evolve
 from .locks import bar
-from .permits import undo_denied
-from .refusals import Reason, Refused
+from .permits import going_back, permit
 
 Events: TypeAlias = tuple[DeviceEvent, ...]
 
@@ -82,7 +81,8 @@ def restore_device(state: Device, c: RestoreDevice) -> Events:
     if c.epoch is None and quorum.takes_people(c.terms, _regained(state.grant, c.former)):
         # One operator undoes no more than one could have approved, but for an administrator.
         access = (*access, (authority.OPERATOR, (authority.ADMIN,)))
-    _permit(c, access)
+    verb, denied = going_back(c.epoch)
+    permit(verb, c, access, denied)
     news = _back(state, c) if c.former else _away(state, c)
     if c.relabel and c.labelled != state.labelled:
         news = (*news, DeviceRenamed(at=c.now, labelled=c.labelled))
@@ -186,13 +186,3 @@ def _fitted(token: Token, roles: tuple[str, ...], scopes: tuple[str, ...], c: Re
     if token.revoked_at is not None or kept == token.scopes:
         return ()
     return (TokenNarrowed(at=c.now, role=token.role, issue=token.issue, scopes=kept),)
-
-
-def _permit(c: RestoreDevice, access: tuple[tuple[str, tuple[str, ...]], ...]) -> None:
-    verb: Verb = "undo" if c.epoch is None else "restore"
-    ruling = authority.may(verb, c.by, Target(c.device, access))
-    if not ruling.allowed:
-        if c.epoch is None:
-            raise undo_denied(ruling.scope)
-        scope = ruling.scope or authority.ADMIN
-        raise Refused(Reason.RESTORE_DENIED, scope=scope, details={"missingScope": scope})

@@ -51,7 +51,7 @@ from .events import (
     node_stream,
 )
 from .history import Happened, read, world_at
-from .permits import undo_denied
+from .permits import back_denied
 from .refusals import Reason, Refused
 from .restores import Line, Planned, device_back, label_at, node_back, stamp
 from .service import Call
@@ -75,7 +75,8 @@ _ASPECTS: dict[Aspect, tuple[type, ...]] = {
 }
 # Later events of these kinds overtake an act of the aspect, besides those of the aspect itself.
 _OVERTAKEN: dict[Aspect, tuple[type, ...]] = {
-    "access": (TokenIssued, TokenRotated, TokenRevoked, TokenExpired),
+    # A token's own end overtakes nothing of the approval: it stays ended, whatever is undone around it.
+    "access": (TokenIssued, TokenRotated),
     "request": (RequestOpened, DevicePaired),
     "node-request": (NodeRequested, NodeApproved),
 }
@@ -116,7 +117,7 @@ def _concern(call: Call[Any], found: Sequence[Happened]) -> None:
     """A session that is bound to its device learns nothing of what happened to others (A8). Raises `Refused`."""
     own = call.caller.own
     if own is not None and not (found and all(one.stream in {device_stream(own), node_stream(own)} for one in found)):
-        raise undo_denied()
+        raise back_denied(Reason.UNDO_DENIED)
 
 
 async def _all_of(call: Call[Any], found: tuple[Happened, ...]) -> tuple[Happened, ...]:
@@ -148,7 +149,7 @@ async def plan(call: Call[Any], found: Sequence[Happened]) -> tuple[list[Planned
     for stream, acts in streams.items():
         past = read(await call.service.desk.log.stream(stream))
         for aspect, done in _by_aspect(acts, left):
-            overtaken = _overtaken(aspect, done, acts, past)
+            overtaken = _overtaken(aspect, acts, past)
             if overtaken is not None:
                 left.append(Left(done.position, kind_of(done.event), _said_overtaken(overtaken)))
                 continue
@@ -182,16 +183,10 @@ def _why_not(one: Happened) -> str:
             return "it gave and took nothing that can be given back"
 
 
-def _overtaken(aspect: Aspect, done: Happened, acts: Sequence[Happened], past: Sequence[Happened]) -> Happened | None:
+def _overtaken(aspect: Aspect, acts: Sequence[Happened], past: Sequence[Happened]) -> Happened | None:
     kinds = (*_ASPECTS[aspect], *_OVERTAKEN.get(aspect, ()))
     last = max(one.position for one in acts)
-    later = (one for one in past if one.position > last and isinstance(one.event, kinds))
-    return next((one for one in later if not _already_dead(aspect, one, past)), None)
-
-
-def _already_dead(aspect: Aspect, later: Happened, past: Sequence[Happened]) -> bool:
-    """A token's own end overtakes nothing of the approval: it stays ended, whatever is undone around it."""
-    return aspect == "access" and isinstance(later.event, TokenRevoked | TokenExpired)
+    return next((one for one in past if one.position > last and isinstance(one.event, kinds)), None)
 
 
 def _said_overtaken(later: Happened) -> str:
@@ -293,10 +288,7 @@ def _knock(call: Call[Any], stamped: dict[str, Any], device: str, asked: Pending
 
 
 def _node_name(call: Call[Any], node: str, past: Sequence[Happened], to: int, cause: int) -> Planned | None:
-    name = None
-    for one in past:
-        if one.position <= to and isinstance(one.event, NodeRenamed):
-            name = one.personal.label if one.personal else None
+    name = label_at(past, to)
     if name is None:
         return None
     stamped = stamp(call, cause)

@@ -67,66 +67,36 @@ LOAD_DEVICES, LOAD_LABELS = load_last(DEVICES), load_last(LABELS)
 
 def paired(event: DevicePaired, asked: Asked | None) -> Grant:
     """Return the row of a device that had no grant; name and address are those of its request."""
-    return Grant(
-        key=event.key,
-        name=asked.name if asked else None,
-        platform=event.platform,
-        family=event.family,
-        client_id=event.client_id,
-        client_mode=event.client_mode,
-        role=event.role,
-        roles=as_json(event.roles),
-        scopes=as_json(event.scopes),
-        address=asked.address if asked else None,
-        means=event.means,
-        created_at=event.at,
-        approved_at=event.at,
-    )
+    return _granted(event.key, event, asked, event.means, event.at, event.at)
 
 
 def imported(event: DeviceImported, personal: Personal | None) -> Grant:
     """Return the row of a device that another gateway had approved."""
-    return Grant(
-        key=event.key,
-        name=personal.name if personal else None,
-        platform=event.platform,
-        family=event.family,
-        client_id=event.client_id,
-        client_mode=event.client_mode,
-        role=event.role,
-        roles=as_json(event.roles),
-        scopes=as_json(event.scopes),
-        address=personal.address if personal else None,
-        means="imported",
-        created_at=event.created_at,
-        approved_at=event.approved_at,
-    )
+    return _granted(event.key, event, personal, "imported", event.created_at, event.approved_at)
 
 
 def restored(before: Grant | None, event: DeviceRestored) -> Grant:
     """Return the row of a device that was taken back; name and address are the last that it had."""
-    return Grant(
-        key=event.key,
-        name=before.name if before else None,
-        platform=event.platform,
-        family=event.family,
-        client_id=event.client_id,
-        client_mode=event.client_mode,
-        role=event.role,
-        roles=as_json(event.roles),
-        scopes=as_json(event.scopes),
-        address=before.address if before else None,
-        means="restored",
-        created_at=event.created_at,
-        approved_at=event.at,
-    )
+    return _granted(event.key, event, before, "restored", event.created_at, event.at)
 
 
 def upgraded(grant: Grant, event: DeviceUpgraded, asked: Asked | None) -> Grant:
     """Return the row after a new approval: all of it is the request's, but for the key and the day the device first came."""
-    return replace(
-        grant,
-        name=asked.name if asked else grant.name,
+    return _granted(grant.key, event, asked or grant, event.means, grant.created_at, event.at)
+
+
+def _granted(
+    key: str,
+    event: DevicePaired | DeviceImported | DeviceRestored | DeviceUpgraded,
+    said: Asked | Personal | Grant | None,
+    means: str,
+    created_at: int,
+    approved_at: int,
+) -> Grant:
+    """Return the row that an event gives; who the device says it is stands elsewhere."""
+    return Grant(
+        key=key,
+        name=said.name if said else None,
         platform=event.platform,
         family=event.family,
         client_id=event.client_id,
@@ -134,9 +104,10 @@ def upgraded(grant: Grant, event: DeviceUpgraded, asked: Asked | None) -> Grant:
         role=event.role,
         roles=as_json(event.roles),
         scopes=as_json(event.scopes),
-        address=asked.address if asked else grant.address,
-        means=event.means,
-        approved_at=event.at,
+        address=said.address if said else None,
+        means=means,
+        created_at=created_at,
+        approved_at=approved_at,
     )
 
 

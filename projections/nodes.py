@@ -106,12 +106,20 @@ def requested(event: NodeRequested, personal: Personal | None) -> Surface:
 def approved(event: NodeApproved, asked: Surface | None, before: Approved | None) -> Approved:
     """Return the row of an approval; a name that an operator gave, and the day the node first came, outlive the one before."""
     said = asked if asked is not None and asked.request == event.request else None
+    label, created_at = (before.label, before.created_at) if before else (None, event.at)
+    return _allowed(event.request, event, said, label, created_at)
+
+
+def _allowed(
+    request: str, event: NodeApproved | NodeRestored, said: Surface | Approved | None, label: str | None, created_at: int
+) -> Approved:
+    """Return the row that an event gives; what the node says of itself stands elsewhere."""
     return Approved(
-        request=event.request,
+        request=request,
         caps=as_json(event.caps),
         commands=as_json(event.commands),
         name=said.name if said else None,
-        label=before.label if before else None,
+        label=label,
         address=said.address if said else None,
         platform=said.platform if said else None,
         family=said.family if said else None,
@@ -119,7 +127,7 @@ def approved(event: NodeApproved, asked: Surface | None, before: Approved | None
         version=said.version if said else None,
         core_version=said.core_version if said else None,
         ui_version=said.ui_version if said else None,
-        created_at=before.created_at if before else event.at,
+        created_at=created_at,
         approved_at=event.at,
     )
 
@@ -146,19 +154,4 @@ def imported(event: NodeImported, personal: Personal | None) -> Approved:
 
 def restored(event: NodeRestored, before: Approved | None) -> Approved:
     """Return the row of an approval that was taken back; what is known of the node is the last that was."""
-    return Approved(
-        request="",
-        caps=as_json(event.caps),
-        commands=as_json(event.commands),
-        name=before.name if before else None,
-        label=before.label if before else None,
-        address=before.address if before else None,
-        platform=before.platform if before else None,
-        family=before.family if before else None,
-        model=before.model if before else None,
-        version=before.version if before else None,
-        core_version=before.core_version if before else None,
-        ui_version=before.ui_version if before else None,
-        created_at=event.created_at,
-        approved_at=event.at,
-    )
+    return _allowed("", event, before, before.label if before else None, event.created_at)
